@@ -30,6 +30,7 @@ class StepState:
     errors: list[str] = dataclasses.field(default_factory=list[str])
     opts: Json = None
     invoked_run_id: str | None = None
+    race: bool = False
 
     @property
     def key(self) -> str:
@@ -98,8 +99,10 @@ class RunState:
         stack: Hashes of finished steps, in the order in which they finished.
         request_version: -1 until the first 206 was processed, then what its header said.
         force_plan: Whether a parallel group is open, so that requests must not execute eagerly.
+        pending: Hashes of the open parallel group that have no memo yet.
         parent: ``(run id, step hash)`` of the invoke that started this run.
-        correlation_ids: The invokes that wait for this run (several when a batch joined them).
+        trace_id: The trace id in ``traceparent`` (inherited by the runs that this run causes).
+        state_trace_id: The run's own, deterministic trace id, in ``tracestate``.
     """
 
     id: str
@@ -125,8 +128,10 @@ class RunState:
     metadata_bytes: int = 0
     request_version: int = -1
     force_plan: bool = False
+    pending: set[str] = dataclasses.field(default_factory=set[str])
     parent: tuple[str, str] | None = None
-    correlation_ids: list[str] = dataclasses.field(default_factory=list[str])
+    trace_id: str = ""
+    state_trace_id: str = ""
 
     @property
     def is_open(self) -> bool:

@@ -1,0 +1,585 @@
+"""The embedded engine's public face."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+import os
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+
+import anyio
+import inngest
+
+from ._api import Api, ApiRequest, ApiResponse, UserlandTraces
+from ._clock import Clock, VirtualClock
+from ._driver import Driver
+from ._errors import LocalEngineError
+from ._events import Router
+from ._executor import Executor
+from ._functions import FunctionConfig, parse_registration
+from ._ids import UlidFactory
+from ._inference import Infer
+from ._journal import open_journal
+from ._protocol import RawAnswer, unwrap
+from ._queue import Job
+from ._realtime import Broker, Subscription
+from ._run import HookTiming, Json, Run
+from ._state import RequestState, RunState
+from ._store import Store, is_open_to_events
+from ._transport import App, EngineTransport, redirected, serve_fastapi
+
+Events = typing.Union[inngest.Event, Sequence[inngest.Event]]
+FunctionRef = typing.Union[str, inngest.Function[typing.Any]]
+Serve = Callable[[inngest.Inngest, list[inngest.Function[typing.Any]]], typing.Any]
+
+_DEFAULT_PATH = "/api/inngest"
+_REQUEST_TIMEOUT = 7200.0
+_logger = logging.getLogger("inngest_plugins.local")
+_current_run: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "inngest_plugins.local.current_run", default=None
+)
+
+
+class LocalEngine:
+    """Runs Inngest functions in this process, without a server.
+
+    The engine plays the executor: it calls the served functions exactly as the Inngest server
+    does, over HTTP in process (no sockets), stores step results, and calls again until the run
+    ends. Functions, middleware and plugins see real requests, JSON round trips, replays, retries
+    and parallel planning.
+
+    It is for tests, demos and small deployments. Real load belongs on the Inngest server.
+
+    Example::
+
+        async with LocalEngine(client, [fulfil]) as engine:
+            run = await engine.run(inngest.Event(name="shop/order.placed", data={"id": 1}))
+            assert run.status == "Completed", run.reason
+            print(run.timeline())
+
+    What it does not do:
+
+    - One process, one app. Two engines on one journal are refused.
+    - Dev-mode clients only (``is_production=False`` or ``INNGEST_DEV=1``): requests are not signed.
+    - Cron triggers are not scheduled; ``engine.run(function=...)`` fires one.
+    - ``concurrency``, ``throttle``, ``debounce``, ``rate_limit``, ``priority`` and ``singleton``
+      are not applied: every event starts its run at once. A warning names such functions. Because
+      nothing waits for capacity, ``timeouts.start`` never strikes.
+    - Expressions (``if``, trigger conditions, keys) are evaluated in the common forms of CEL; an
+      unsupported one is an error when it is first seen.
+    - Integers keep their precision; the real server rounds those beyond 2**53 (not verified).
+    - The events of ``client.send`` and ``send_sync`` are attributed to runs (`Run.events_sent`)
+      as far as that is visible: calls from a sync function outside of a step are attributed only
+      while no other run is active.
+    - Everything a run did is kept in memory until the engine is dropped.
+
+    Args:
+        client: The client of the functions. While the engine is open its HTTP goes to the engine.
+        functions: The functions to serve.
+        journal: Path of a SQLite file that survives the process, or None to keep runs in memory.
+            A killed process's runs go on when an engine is opened on its journal again.
+        clock: `VirtualClock` (also the default) or `RealClock`. The virtual clock jumps over
+            sleeps, backoff and timeouts, but only while somebody awaits `run` or `settle`; code
+            of the functions still sees the system clock.
+        serve: Makes the app to call, from client and functions: an ASGI or WSGI application that
+            serves them under ``serve_path``. By default a bare FastAPI app.
+        serve_path: Where the app serves; by default ``INNGEST_SERVE_PATH`` or ``/api/inngest``.
+        infer: Answers the inference calls of ``step.ai``; without it they fail. See
+            `infer_over_http`.
+        request_timeout: Real seconds that one request may take; then the attempt has failed.
+        retry_interval: Seconds between attempts instead of the server's table (15 s, 30 s, 1 min
+            ... with jitter), like ``inngest dev --retry-interval``.
+    """
+
+    def __init__(
+        self,
+        client: inngest.Inngest,
+        functions: Sequence[inngest.Function[typing.Any]],
+        journal: str | os.PathLike[str] | None = None,
+        clock: Clock | None = None,
+        *,
+        serve: Serve | None = None,
+        serve_path: str | None = None,
+        infer: Infer | None = None,
+        request_timeout: float = _REQUEST_TIMEOUT,
+        retry_interval: float | None = None,
+    ) -> None:
+        if client.is_production:
+            raise LocalEngineError(
+                f"LocalEngine needs a client in dev mode: create app {client.app_id!r} with "
+                "inngest.Inngest(..., is_production=False) or set INNGEST_DEV=1"
+            )
+        if not functions:
+            raise LocalEngineError("LocalEngine needs at least one function")
+        self._client = client
+        self._function_objects = list(functions)
+        self._journal = journal
+        self._clock = clock if clock is not None else VirtualClock()
+        self._serve = serve or serve_fastapi
+        self._path = serve_path or os.environ.get("INNGEST_SERVE_PATH") or _DEFAULT_PATH
+        self._infer = infer
+        self._request_timeout = request_timeout
+        self._retry_interval = retry_interval
+        self._new_ulid = UlidFactory()
+        self._functions: dict[str, FunctionConfig] = {}
+        self._broker = Broker()
+        self._store: Store | None = None
+        self._session: _Session | None = None
+
+    # Opening and closing
+
+    async def __aenter__(self) -> LocalEngine:
+        if self._session is not None:
+            raise LocalEngineError("this LocalEngine is open already")
+        if self._store is None or self._store.is_durable:
+            self._store = Store(open_journal(self._journal))
+        try:
+            owner = self._store.claim_app(self._client.app_id)
+            if owner != self._client.app_id:
+                raise LocalEngineError(
+                    f"journal {self._journal}: belongs to app {owner!r}, not to "
+                    f"{self._client.app_id!r}"
+                )
+            session = _Session(self, self._store)
+            await session.open()
+        except BaseException:
+            if self._store.is_durable:
+                self._store.close()
+                self._store = None
+            raise
+        self._session = session
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        session, self._session = self._opened(), None
+        await session.close()
+        if session.store.is_durable:
+            session.store.close()
+
+    # Starting runs
+
+    async def run(
+        self,
+        events: Events | None = None,
+        function: FunctionRef | None = None,
+        timeout: float | None = None,
+    ) -> Run:
+        """Send events and wait until the run that they start has ended.
+
+        Args:
+            events: One event, or several for a batch function. They are sent through the client,
+                so its middleware sees them. None fires the cron of ``function`` now.
+            function: Which function's run to wait for, when several are started: its id, its full
+                id, or the function itself.
+            timeout: Real seconds; then the run ends with status ``TimedOut``.
+
+        Returns:
+            The ended run. A failed run is returned, not raised.
+
+        Raises:
+            LocalEngineError: The events start no run, or several and ``function`` does not say
+                which one is meant.
+        """
+        session = self._opened()
+        if events is None:
+            state = session.router.fire_cron(self._cron_function(function))
+            session.store.commit()
+            session.driver.wake()
+        else:
+            batch = [events] if isinstance(events, inngest.Event) else list(events)
+            target = self._choose(batch, function)
+            ids = await self._client.send(batch)
+            state = await session.started(ids, target, timeout)
+        return await session.finished(state, timeout)
+
+    async def send(self, events: Events) -> list[str]:
+        """Send events through the client, without waiting for what they start.
+
+        Returns:
+            The ids that the engine gave them.
+        """
+        self._opened()
+        batch = [events] if isinstance(events, inngest.Event) else list(events)
+        return await self._client.send(batch)
+
+    async def settle(self, timeout: float | None = None) -> None:
+        """Wait until nothing is left to do: every run has ended, no batch is open.
+
+        With a virtual clock, sleeps and timeouts are jumped over.
+
+        Args:
+            timeout: Real seconds; then the runs that are left end with status ``TimedOut``.
+        """
+        await self._opened().settled(timeout)
+
+    async def idle(self) -> None:
+        """Wait until nothing can happen without time moving on or another event.
+
+        This is the moment at which a test can look at a run that waits, and send what it waits for.
+        Time does not jump.
+        """
+        driver = self._opened().driver
+        await driver.watch(lambda: driver.is_idle)
+
+    def run_sync(
+        self,
+        events: Events | None = None,
+        function: FunctionRef | None = None,
+        timeout: float | None = None,
+    ) -> Run:
+        """`run` for scripts and REPLs: opens the engine, runs, settles, closes.
+
+        Raises:
+            LocalEngineError: As `run`; or an event loop is running in this thread, or the engine is
+                open: await `run` there.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise LocalEngineError("run_sync() inside of an event loop: await engine.run() there")
+
+        async def once() -> Run:
+            async with self:
+                run = await self.run(events, function, timeout)
+                await self.settle(timeout)
+                return run
+
+        return asyncio.run(once())
+
+    async def cancel(self, run: Run) -> None:
+        """Cancel a run, as ``DELETE /v1/runs/{id}`` does; an ended run stays as it is."""
+        session = self._opened()
+        state = session.store.runs[run.id]
+        if state.is_open:
+            session.executor.end(state, "Cancelled", reason="cancelled by the caller")
+            session.store.commit()
+            session.driver.wake()
+
+    # Looking
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run, oldest first, also those of functions that other runs started."""
+        return [] if self._store is None else [Run(run) for run in self._store.runs.values()]
+
+    @property
+    def events(self) -> list[dict[str, Json]]:
+        """Every event received from the app or from outside, oldest first."""
+        events = {} if self._store is None else self._store.events
+        return [json.loads(received.event) for received in events.values()]
+
+    @property
+    def functions(self) -> dict[str, FunctionConfig]:
+        """The registered functions by full id; empty before the engine was opened."""
+        return dict(self._functions)
+
+    @property
+    def clock(self) -> Clock:
+        """The engine's clock."""
+        return self._clock
+
+    @property
+    def transport(self) -> EngineTransport:
+        """An httpx transport (sync and async) that ends in this engine's API.
+
+        Raises:
+            LocalEngineError: The engine is not open.
+        """
+        return self._opened().transport
+
+    @property
+    def userland_traces(self) -> list[UserlandTraces]:
+        """Every accepted ``POST /v1/traces/userland``, raw, oldest first."""
+        return list(self._opened().api.traces)
+
+    def subscribe(self, channel: str, topics: Iterable[str] | None = None) -> Subscription:
+        """Collect the realtime messages of a channel from now on.
+
+        Args:
+            channel: The channel.
+            topics: Only these topics; None for all.
+
+        Returns:
+            An async iterator over messages; its ``close()`` (or leaving its ``with`` block, or
+            closing the engine) ends the iteration.
+        """
+        self._opened()
+        return self._broker.subscribe(channel, topics)
+
+    def record_hooks(self, request_id: str, timings: Iterable[HookTiming]) -> None:
+        """Attach plugin hook timings to the request with that ``x-request-id``.
+
+        For stacks that measure themselves; unknown ids are ignored.
+        """
+        if self._store is None:
+            return
+        for run in reversed(self._store.runs.values()):
+            for request in run.requests:
+                if request.request_headers.get("x-request-id") == request_id:
+                    request.hooks = (*request.hooks, *timings)
+                    return
+
+    # Inside
+
+    def _opened(self) -> _Session:
+        if self._session is None:
+            raise LocalEngineError("this LocalEngine is not open: use it with 'async with'")
+        return self._session
+
+    def _choose(self, events: list[inngest.Event], function: FunctionRef | None) -> str:
+        """The full id of the function whose run the caller waits for."""
+        router = self._opened().router
+        names = ", ".join(sorted({repr(event.name) for event in events}))
+        if not events:
+            raise LocalEngineError("engine.run() was given no events")
+        started: list[FunctionConfig] = []
+        for event in events:
+            for config in router.triggered_by({"name": event.name, "data": dict(event.data)}):
+                if config.batch is None or config not in started:
+                    started.append(config)
+        ids = sorted({config.id for config in started})
+        if function is not None:
+            wanted = self._function_id(function)
+            if wanted not in ids:
+                raise LocalEngineError(
+                    f"event {names} does not start function {wanted!r}; it starts "
+                    + (", ".join(map(repr, ids)) or "none")
+                )
+            started = [config for config in started if config.id == wanted]
+        elif not ids:
+            known = sorted(
+                {str(t.event) for fn in self._functions.values() for t in fn.triggers if t.event}
+            )
+            raise LocalEngineError(
+                f"event {names} starts no run; the functions listen to "
+                + (", ".join(map(repr, known)) or "no event")
+            )
+        elif len(ids) > 1:
+            raise LocalEngineError(
+                f"event {names} starts several functions: {', '.join(map(repr, ids))}; say which "
+                "run to wait for with engine.run(..., function=...), or use send() and settle()"
+            )
+        if len(started) > 1:
+            raise LocalEngineError(
+                f"{len(events)} events start {len(started)} runs of {started[0].id!r}; use send() "
+                "and settle() to wait for all of them"
+            )
+        return started[0].id
+
+    def _function_id(self, function: FunctionRef) -> str:
+        full = function if isinstance(function, str) else function.id
+        for candidate in (full, f"{self._client.app_id}-{full}"):
+            if candidate in self._functions:
+                return candidate
+        raise LocalEngineError(
+            f"no function {full!r}; there are {', '.join(map(repr, sorted(self._functions)))}"
+        )
+
+    def _cron_function(self, function: FunctionRef | None) -> FunctionConfig:
+        if function is None:
+            raise LocalEngineError("engine.run() needs an event, or a cron function to fire")
+        config = self._functions[self._function_id(function)]
+        if config.cron is None:
+            raise LocalEngineError(f"function {config.id!r} has no cron trigger: give an event")
+        return config
+
+
+class _Session:
+    """Everything that exists only while the engine is open."""
+
+    def __init__(self, engine: LocalEngine, store: Store) -> None:
+        self._engine = engine
+        self._client = engine._client
+        self._clock = engine._clock
+        self._functions = engine._functions
+        self._exits = ExitStack()
+        self.store = store
+        self.router = Router(
+            functions=self._functions,
+            store=store,
+            clock=self._clock,
+            new_id=self.new_id,
+            run_started=lambda run: self.driver.wake(),
+        )
+        self.executor = Executor(
+            app_id=self._client.app_id,
+            functions=self._functions,
+            store=store,
+            clock=self._clock,
+            call_app=self._call_app,
+            hub=self,
+            infer=engine._infer,
+            retry_interval=engine._retry_interval,
+        )
+        self.router.bind(self.executor)
+        self.driver = Driver(
+            store=store,
+            clock=self._clock,
+            work=self._work,
+            is_open_to_events=lambda job: is_open_to_events(store, job, self._functions),
+        )
+        self.api = Api(
+            app_id=self._client.app_id,
+            store=store,
+            clock=self._clock,
+            router=self.router,
+            executor=self.executor,
+            broker=engine._broker,
+            register=self._register,
+            sender=self._sender,
+        )
+        self.transport = EngineTransport(self._handle, asyncio.get_running_loop())
+        self._in_flight: dict[str, None] = {}
+
+    async def open(self) -> None:
+        """Redirect the client, learn the functions, begin to work."""
+        with ExitStack() as exits:
+            exits.callback(self.transport.shut)
+            exits.enter_context(redirected(self._client, self.transport))
+            app = self._engine._serve(self._client, self._engine._function_objects)
+            self._app = App(app, self._engine._path)
+            await self._sync()
+            self._exits = exits.pop_all()
+        self.driver.start()
+
+    async def close(self) -> None:
+        """Stop working and give the client back."""
+        await self.driver.stop()
+        self._engine._broker.close()
+        self._exits.close()
+
+    async def started(self, ids: list[str], function_id: str, timeout: float | None) -> RunState:
+        """Wait for the run of a function that the received events start (batches take time)."""
+        received = [self.store.events[event_id] for event_id in ids]
+
+        def run() -> RunState | None:
+            runs = (self.store.runs[run_id] for event in received for run_id in event.runs)
+            return next((run for run in runs if run.function_id == function_id), None)
+
+        state = run()
+        if state is None:
+            batches = self.store.batches.values()
+            if not any(set(ids) & set(b.received) for b in batches if b.function_id == function_id):
+                raise LocalEngineError(
+                    f"the event started no run of {function_id!r}: its id or idempotency key was "
+                    "used before, or middleware changed the event"
+                )
+            with self.driver.jumping(), anyio.move_on_after(timeout):
+                await self.driver.watch(lambda: run() is not None)
+            state = run()
+            if state is None:
+                raise LocalEngineError(f"the batch of {function_id!r} was not closed in {timeout} s")
+        return state
+
+    async def finished(self, state: RunState, timeout: float | None) -> Run:
+        """Wait for a run's end, or end it."""
+        with self.driver.jumping(), anyio.move_on_after(timeout):
+            await self.driver.watch(lambda: not state.is_open)
+        self._time_out([state], timeout)
+        return Run(state)
+
+    async def settled(self, timeout: float | None) -> None:
+        """Wait until nothing is left, or end what is left."""
+        with self.driver.jumping(), anyio.move_on_after(timeout):
+            await self.driver.watch(lambda: self.driver.is_settled)
+        self._time_out(list(self.store.runs.values()), timeout)
+
+    def _time_out(self, runs: list[RunState], timeout: float | None) -> None:
+        for run in runs:
+            if run.is_open and timeout is not None:
+                self.executor.end(run, "TimedOut", reason=f"did not end within {timeout:g} s")
+                self.driver.abandon(run.id)
+        self.store.commit()
+        self.driver.wake()
+
+    # What the executor asks of us
+
+    def claim_events(self, run: RunState, ids: Json, since: float) -> None:
+        """The run's step returned these ids: events among them that nobody sent are the run's."""
+        self.router.claim(run, ids, since)
+
+    def new_id(self) -> str:
+        """A fresh ULID."""
+        return self._engine._new_ulid(self._clock.now())
+
+    def publish(self, event: dict[str, Json], *, trace_id: str) -> None:
+        """Let an engine's own event start functions and resume waits."""
+        self.router.publish(event, trace_id=trace_id)
+
+    def start_invoked(
+        self, function: FunctionConfig, event: dict[str, Json], *, parent: RunState, step: str
+    ) -> None:
+        """Start the run that an invoke step asks for."""
+        self.router.start_invoked(function, event, parent=parent, step=step)
+
+    def run_ended(self, run: RunState) -> None:
+        """A run has reached its final status."""
+        self.driver.wake()
+
+    # Inside
+
+    async def _work(self, job: Job) -> None:
+        if job.kind == "batch":
+            self.router.close_batch(job.step)
+            self.store.commit()
+        else:
+            await self.executor.work(job)
+
+    async def _call_app(self, run: RunState, request: RequestState) -> RawAnswer:
+        query = {"fnId": request.fn_id, "stepId": request.step_id}
+        token = _current_run.set(run.id)
+        self._in_flight[run.id] = None
+        limit = self._engine._request_timeout
+        try:
+            with anyio.fail_after(limit):
+                status, headers, body = await self._app.request(
+                    "POST", query, request.request_headers, request.request_bytes
+                )
+        except TimeoutError:
+            return RawAnswer(0, {}, b"", f"The app did not answer within {limit:g} s.")
+        except Exception as error:
+            _logger.exception("run %s: the app could not be called", run.id)
+            return RawAnswer(0, {}, b"", f"The app could not be called: {type(error).__name__}")
+        finally:
+            self._in_flight.pop(run.id, None)
+            _current_run.reset(token)
+        return unwrap(status, headers, body)
+
+    def _handle(self, request: ApiRequest) -> ApiResponse:
+        response = self.api.handle(request)
+        self.driver.wake()
+        return response
+
+    def _sender(self, request: ApiRequest) -> RunState | None:
+        run_id = _current_run.get()
+        if run_id is None and request.from_thread and len(self._in_flight) == 1:
+            # The SDK's worker threads do not carry the context, but only one run is active.
+            run_id = next(iter(self._in_flight))
+        return None if run_id is None else self.store.runs.get(run_id)
+
+    def _register(self, body: dict[str, Json]) -> None:
+        self._functions.clear()
+        self._functions.update(parse_registration(body))
+
+    async def _sync(self) -> None:
+        """Let the app register its functions, as the server would."""
+        self._functions.clear()
+        status, _, body = await self._app.request(
+            "PUT", {}, {"content-type": "application/json"}, b"{}"
+        )
+        if status != 200 or not self._functions:
+            text = body.decode("utf-8", "replace")[:500]
+            raise LocalEngineError(f"the app did not register its functions: HTTP {status}: {text}")
+        for function in self._functions.values():
+            if function.ignored:
+                _logger.warning(
+                    "function %s: LocalEngine does not apply %s",
+                    function.id,
+                    ", ".join(function.ignored),
+                )

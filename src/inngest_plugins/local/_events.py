@@ -1,0 +1,336 @@
+"""What events do: start functions, fill batches, resume waits, cancel runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import typing
+from collections.abc import Mapping
+
+from ._clock import Clock
+from ._executor import Executor
+from ._expressions import ExpressionError, parse_expression
+from ._functions import FunctionConfig
+from ._ids import decode_ulid
+from ._protocol import canonical, decode, format_instant
+from ._queue import Job
+from ._run import Json
+from ._state import RunState
+from ._store import OpenBatch, ReceivedEvent, Store
+from ._trace_ids import trace_and_span_id
+
+_DAY = 86_400.0
+_logger = logging.getLogger("inngest_plugins.local")
+
+
+class InvalidEventError(ValueError):
+    """Something that was sent is not an event."""
+
+
+class Router:
+    """Takes events in and decides what they do.
+
+    Args:
+        functions: By full id.
+        store: The state.
+        clock: Time.
+        new_id: Makes ULIDs.
+        run_started: Called with every new run.
+    """
+
+    def __init__(
+        self,
+        *,
+        functions: dict[str, FunctionConfig],
+        store: Store,
+        clock: Clock,
+        new_id: typing.Callable[[], str],
+        run_started: typing.Callable[[RunState], None],
+    ) -> None:
+        self._functions = functions
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._run_started = run_started
+        self._executor: Executor | None = None
+
+    def bind(self, executor: Executor) -> None:
+        """Introduce the executor (it needs the router too, so one has to come second)."""
+        self._executor = executor
+
+    def triggered_by(self, event: Mapping[str, Json]) -> list[FunctionConfig]:
+        """The functions that the event would start."""
+        return [fn for fn in self._functions.values() if self._accepts(fn, event)]
+
+    def receive(self, raw: Json, *, sender: RunState | None = None) -> str:
+        """Take in an event from the app or from outside; returns the id the server gives it.
+
+        Raises:
+            InvalidEventError: It has no name, or its data is not an object.
+        """
+        now = self._clock.now()
+        internal_id = self._new_id()
+        event = _normalise(raw, internal_id, now)
+        text = canonical(event)
+        received = ReceivedEvent(internal_id, text, now)
+        self._store.save_event(received)
+        if sender is not None:
+            self._attribute(received, sender)
+        self._dispatch(event, received, is_named=event["id"] != internal_id)
+        return internal_id
+
+    def claim(self, run: RunState, ids: Json, since: float) -> None:
+        """Attribute to a run the events with these ids, if they came meanwhile from nobody known.
+
+        ``step.send_event`` returns the ids of its events. In worker threads that is the only sign
+        of who sent them.
+        """
+        for internal_id in typing.cast("list[Json]", ids if isinstance(ids, list) else []):
+            received = self._store.events.get(internal_id) if isinstance(internal_id, str) else None
+            if received and received.sender is None and received.received_at >= since:
+                self._attribute(received, run)
+
+    def _attribute(self, received: ReceivedEvent, run: RunState) -> None:
+        received.sender = run.id
+        run.events_sent.append(received.event)
+        run.sent_at[json.loads(received.event)["id"]] = received.received_at
+        self._store.save_event(received)
+        self._store.save_run(run)
+
+    def publish(self, event: dict[str, Json], *, trace_id: str) -> None:
+        """Take in one of the engine's own events."""
+        self._dispatch(_plain(event), None, is_named=False, trace_id=trace_id)
+
+    def start_invoked(
+        self, function: FunctionConfig, event: dict[str, Json], *, parent: RunState, step: str
+    ) -> None:
+        """Start the run that an invoke step asks for (or put the event into a batch)."""
+        run = self._start(function, event, None, trace_id=parent.trace_id)
+        if run is not None:
+            run.parent = (parent.id, step)
+            parent.steps[step].invoked_run_id = run.id
+            self._store.save_run(run)
+            self._store.save_step(parent, parent.steps[step])
+
+    def fire_cron(self, function: FunctionConfig) -> RunState:
+        """Start a cron function as if its time had come now."""
+        fired = format_instant(self._clock.now())
+        event = {
+            "name": "inngest/scheduled.timer",
+            "id": fired,
+            "ts": int(self._clock.now()) * 1000,
+            "user": {},
+            "data": {"cron": function.cron, "fireAt": fired, "scheduledAt": fired},
+        }
+        return self._new_run(function, [canonical(event)], _new_trace_id())
+
+    def close_batch(self, key: str) -> None:
+        """Start the run of a batch, full or not."""
+        batch = self._store.batches.get(key)
+        if batch is None:
+            return
+        job = self._store.queue.get(_batch_job(key))
+        if job is not None:
+            self._store.remove_job(job)
+        self._store.remove_batch(batch)
+        run = self._new_run(self._functions[batch.function_id], batch.events, batch.trace_id)
+        for internal_id in batch.received:
+            self._note_run(self._store.events[internal_id], run)
+        for event in batch.events:
+            envelope = json.loads(event)["data"].get("_inngest") or {}
+            parent_id, _, step = str(envelope.get("correlation_id", "")).partition(".")
+            parent = self._store.runs.get(parent_id)
+            if parent is not None and step in parent.steps:
+                run.parent = run.parent or (parent_id, step)
+                parent.steps[step].invoked_run_id = run.id
+                self._store.save_step(parent, parent.steps[step])
+        self._store.save_run(run)
+
+    # Inside
+
+    def _dispatch(
+        self,
+        event: dict[str, Json],
+        received: ReceivedEvent | None,
+        *,
+        is_named: bool,
+        trace_id: str = "",
+    ) -> None:
+        self._resume_waits(event)
+        self._cancel_runs(event)
+        for function in self.triggered_by(event):
+            if is_named and not self._store.use_key(
+                f"event/{function.id}/{event['id']}", self._clock.now(), _DAY
+            ):
+                continue
+            run = self._start(function, event, received, trace_id=trace_id)
+            if run is not None and received is not None:
+                self._note_run(received, run)
+
+    def _note_run(self, received: ReceivedEvent, run: RunState) -> None:
+        received.runs.append(run.id)
+        self._store.save_event(received)
+
+    def _accepts(self, function: FunctionConfig, event: Mapping[str, Json]) -> bool:
+        for trigger in function.triggers:
+            try:
+                if trigger.accepts(event):
+                    return True
+            except ExpressionError as error:
+                _logger.warning("trigger of %s does not match: %s", function.id, error)
+        return False
+
+    def _resume_waits(self, event: dict[str, Json]) -> None:
+        executor = self._bound()
+        for run_id, hashed_id in list(self._store.waits.get(event["name"], ())):
+            run = self._store.runs[run_id]
+            condition = run.steps[hashed_id].opts.get("if")
+            if condition and not _holds(condition, run, event, f"wait of run {run_id}"):
+                continue
+            executor.resume(run, hashed_id, canonical(event), status="Completed")
+
+    def _cancel_runs(self, event: dict[str, Json]) -> None:
+        for function in self._functions.values():
+            for cancellation in function.cancellations:
+                if cancellation.event != event["name"]:
+                    continue
+                for run_id in list(self._store.open_runs.get(function.id, ())):
+                    run = self._store.runs[run_id]
+                    limit = cancellation.timeout
+                    if limit is not None and self._clock.now() > run.queued_at + limit:
+                        continue
+                    condition = cancellation.condition
+                    if condition is None or _holds(
+                        condition.source, run, event, f"cancellation of {function.id}"
+                    ):
+                        reason = f"cancelled by event {event['name']} {event['id']}"
+                        self._bound().end(run, "Cancelled", reason=reason)
+
+    def _start(
+        self,
+        function: FunctionConfig,
+        event: dict[str, Json],
+        received: ReceivedEvent | None,
+        *,
+        trace_id: str,
+    ) -> RunState | None:
+        """Start a run for one event; None when it went into a batch or was started before."""
+        if function.idempotency is not None:
+            try:
+                value = canonical(function.idempotency.value({"event": event}))
+            except ExpressionError as error:
+                _logger.warning("idempotency of %s is not applied: %s", function.id, error)
+            else:
+                key = f"idempotency/{function.id}/{value}"
+                if not self._store.use_key(key, self._clock.now(), _DAY):
+                    return None
+        trace_id = trace_id or _new_trace_id()
+        if function.batch is not None and self._belongs_in_batch(function, event):
+            self._add_to_batch(function, event, received, trace_id)
+            return None
+        return self._new_run(function, [canonical(event)], trace_id)
+
+    def _belongs_in_batch(self, function: FunctionConfig, event: dict[str, Json]) -> bool:
+        condition = function.batch.condition if function.batch else None
+        if condition is None:
+            return True
+        try:
+            return condition.matches({"event": event})
+        except ExpressionError as error:
+            _logger.warning("batch of %s: event goes alone: %s", function.id, error)
+            return False
+
+    def _add_to_batch(
+        self,
+        function: FunctionConfig,
+        event: dict[str, Json],
+        received: ReceivedEvent | None,
+        trace_id: str,
+    ) -> None:
+        rule = function.batch
+        assert rule is not None
+        group = "null"
+        if rule.key is not None:
+            try:
+                group = canonical(rule.key.value({"event": event}))
+            except ExpressionError as error:
+                _logger.warning("batch of %s: key is null: %s", function.id, error)
+        key = f"{function.id}/{group}"
+        batch = self._store.batches.get(key)
+        if batch is None:
+            batch = OpenBatch(key, function.id, trace_id=trace_id)
+            due = self._clock.now() + rule.timeout
+            self._store.put_job(Job(_batch_job(key), "batch", "", due, step=key))
+        batch.events.append(canonical(event))
+        if received is not None:
+            batch.received.append(received.internal_id)
+        self._store.save_batch(batch)
+        if len(batch.events) >= rule.max_size:
+            self.close_batch(key)
+
+    def _new_run(self, function: FunctionConfig, events: list[str], trace_id: str) -> RunState:
+        run_id = self._new_id()
+        now = self._clock.now()
+        run = RunState(
+            id=run_id,
+            function_id=function.id,
+            events=events,
+            queued_at=now,
+            trace_id=trace_id,
+            state_trace_id=trace_and_span_id(decode_ulid(run_id))[0],
+        )
+        self._store.add_run(run)
+        self._store.put_job(Job(f"{run_id}/start", "edge", run_id, now))
+        self._run_started(run)
+        return run
+
+    def _bound(self) -> Executor:
+        assert self._executor is not None
+        return self._executor
+
+
+def _normalise(raw: Json, internal_id: str, now: float) -> dict[str, Json]:
+    """The event as the server stores it: every field present, numbers as JSON has them."""
+    if not isinstance(raw, dict):
+        raise InvalidEventError("an event must be a JSON object")
+    raw = typing.cast("dict[str, Json]", raw)
+    name, data, user = raw.get("name"), raw.get("data"), raw.get("user")
+    if not isinstance(name, str) or not name:
+        raise InvalidEventError("Event name is empty")
+    if not isinstance(data, (dict, type(None))) or not isinstance(user, (dict, type(None))):
+        raise InvalidEventError(f"event {name!r}: data and user must be objects")
+    event: dict[str, Json] = {
+        "name": name,
+        "data": data or {},
+        "id": raw.get("id") or internal_id,
+        "ts": raw.get("ts") or int(now * 1000),
+        "user": user or {},
+    }
+    if raw.get("v"):
+        event["v"] = raw["v"]
+    try:
+        return _plain(event)
+    except ValueError as error:
+        raise InvalidEventError(f"event {name!r} is not JSON: {error}") from None
+
+
+def _plain(event: dict[str, Json]) -> dict[str, Json]:
+    return typing.cast("dict[str, Json]", decode(canonical(event)))
+
+
+def _holds(source: str, run: RunState, event: dict[str, Json], where: str) -> bool:
+    try:
+        variables = {"event": json.loads(run.events[0]), "async": event}
+        return parse_expression(source).matches(variables)
+    except ExpressionError as error:
+        _logger.warning("%s does not match: %s", where, error)
+        return False
+
+
+def _new_trace_id() -> str:
+    return os.urandom(16).hex()
+
+
+def _batch_job(key: str) -> str:
+    return f"batch/{key}"

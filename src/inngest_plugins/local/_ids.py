@@ -1,0 +1,84 @@
+"""Identifiers in the shapes that the Inngest server gives them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import uuid
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+ACCOUNT_ID = "00000000-0000-4000-a000-000000000000"
+"""The account of every dev server."""
+
+
+class UlidFactory:
+    """Makes ULIDs (https://github.com/ulid/spec) that never go backwards.
+
+    Ids made within one millisecond count upwards, so sorting by id is sorting by creation.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, now: float) -> str:
+        """Make the ULID of an instant.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        fresh = (int(now * 1000) << 80) | int.from_bytes(os.urandom(10), "big") >> 1
+        with self._lock:
+            self._last = fresh if fresh > self._last else self._last + 1
+            return encode_ulid(self._last)
+
+
+def encode_ulid(value: int) -> str:
+    """The 26 characters of a 128-bit ULID."""
+    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -5, -5))
+
+
+def decode_ulid(text: str) -> bytes:
+    """The 16 bytes of a ULID.
+
+    Raises:
+        ValueError: It is not a ULID.
+    """
+    if len(text) != 26:
+        raise ValueError("a ULID has 26 characters")
+    value = 0
+    for character in text.upper():
+        value = value << 5 | _CROCKFORD.index(character)
+    if value >> 128:
+        raise ValueError("a ULID has 128 bits")
+    return value.to_bytes(16, "big")
+
+
+def app_uuid(app_id: str) -> str:
+    """The dev server's uuid of an app: UUIDv5 of its id in the OID namespace."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, app_id))
+
+
+def function_uuid(app_id: str, function_id: str) -> str:
+    """A stable uuid for a function (the server's own recipe depends on the serve URL)."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{app_uuid(app_id)}-{function_id}"))
+
+
+def job_id(*parts: str) -> str:
+    """A queue job's id, derived from what the job is for, in the server's base-36 shape."""
+    digest = hashlib.sha1("\x00".join(parts).encode()).digest()
+    value = int.from_bytes(digest[:8], "big")
+    digits = ""
+    while value:
+        value, digit = divmod(value, 36)
+        digits = _BASE36[digit] + digits
+    return digits or "0"
+
+
+def step_hash(step_id: str, index: int = 0) -> str:
+    """The engine's id of a step: SHA-1 of its id, or of ``id:n`` when the id is used again."""
+    key = f"{step_id}:{index}" if index else step_id
+    return hashlib.sha1(key.encode()).hexdigest()

@@ -1,0 +1,316 @@
+"""Draws the story of some runs in a terminal (rich).
+
+The left column is time since the first run, the bars share one axis on which idle times are cut
+down to a notch, and the right column says what each request brought.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+
+import rich.text
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+
+from ._timeline_model import (
+    Axis,
+    GapRow,
+    Mark,
+    MarkKind,
+    RequestRow,
+    RunStory,
+    Story,
+    duration_text,
+    plural,
+)
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Text = rich.text.Text
+
+_STYLES: typing.Final[dict[MarkKind, str]] = {
+    "done": "green",
+    "failed": "bold red",
+    "retry": "yellow",
+    "planned": "blue",
+    "waiting": "cyan",
+    "resumed": "cyan",
+}
+STATUS_STYLES: typing.Final = {
+    "Completed": "green",
+    "Failed": "red",
+    "TimedOut": "red",
+    "Cancelled": "yellow",
+    "Running": "cyan",
+    "Queued": "dim",
+}
+"""The colour of each run status, for whoever writes one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Glyphs:
+    """The marks of one alphabet."""
+
+    marks: dict[MarkKind, str]
+    rail: str
+    first: str
+    last: str
+    gap: str
+    bar: str
+    sliver: str
+    joint: str
+
+
+_UNICODE: typing.Final = _Glyphs(
+    marks={
+        "done": "✔",
+        "failed": "✘",
+        "retry": "↻",
+        "planned": "·",
+        "waiting": "◔",
+        "resumed": "▸",
+    },
+    rail="├",
+    first="┌",
+    last="└",
+    gap="┊",
+    bar="━",
+    sliver="╸",
+    joint=" · ",
+)
+_ASCII: typing.Final = _Glyphs(
+    marks={
+        "done": "+",
+        "failed": "x",
+        "retry": "~",
+        "planned": ".",
+        "waiting": "o",
+        "resumed": ">",
+    },
+    rail="|",
+    first="/",
+    last="\\",
+    gap=":",
+    bar="=",
+    sliver="-",
+    joint=", ",
+)
+
+
+class TimelineView:
+    """A rich renderable of a `Story`.
+
+    Args:
+        story: What to draw.
+        hooks: Whether to list the hooks of every request; otherwise they are summed up by plugin
+            at the end of each run.
+        values: Whether to show outputs and error messages, which may hold data of the payload.
+    """
+
+    def __init__(self, story: Story, *, hooks: bool = False, values: bool = True) -> None:
+        self._story = story
+        self._hooks = hooks
+        self._values = values
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        glyphs = _UNICODE if console.encoding.lower().startswith("utf") else _ASCII
+        if options.ascii_only:
+            glyphs = _ASCII
+        width = options.max_width
+        for number, story in enumerate(self._story.runs):
+            if number:
+                yield Text()
+            lines = _RunLines(story, self._story.axis, glyphs, width, self._hooks, self._values)
+            yield from lines.render()
+
+
+class _RunLines:
+    """The lines of one run."""
+
+    _BAR = 18
+
+    def __init__(
+        self,
+        story: RunStory,
+        axis: Axis,
+        glyphs: _Glyphs,
+        width: int,
+        hooks: bool,  # noqa: FBT001 - private, one caller
+        values: bool,  # noqa: FBT001
+    ) -> None:
+        self._story = story
+        self._axis = axis
+        self._glyphs = glyphs
+        self._width = width
+        self._bar_width = self._BAR if width >= 80 else 0
+        self._hooks = hooks
+        self._values = values
+        self._indent = "  " * min(story.depth, 4)
+
+    def render(self) -> Iterable[Text]:
+        yield self._title()
+        yield self._counts()
+        cause = f"  ({self._story.cause})" if self._story.cause else ""
+        yield self._line(
+            self._story.offset,
+            self._glyphs.first,
+            Text.assemble((f"event {self._story.trigger}", "bold"), (cause, "dim")),
+        )
+        for row in self._story.rows:
+            if isinstance(row, GapRow):
+                yield self._gap(row)
+            else:
+                yield from self._request(row)
+        yield from self._end()
+
+    def _title(self) -> Text:
+        run = self._story.run
+        title = Text(self._indent)
+        title.append(run.function_id, "bold")
+        title.append("  ")
+        title.append(run.status, f"bold {STATUS_STYLES.get(run.status, '')}")
+        if self._story.duration is not None:
+            title.append(f" in {duration_text(self._story.duration)}")
+        title.append(f"  {run.id}", "dim")
+        return self._fit(title)
+
+    def _counts(self) -> Text:
+        parts = [
+            plural(len(self._story.requests), "request"),
+            plural(len(self._story.run.steps), "step"),
+        ]
+        if self._story.retries:
+            parts.append(plural(self._story.retries, "retry"))
+        calls = sum(count for total in self._story.hooks for _, count in total.counts)
+        if calls:
+            parts.append(plural(calls, "hook call"))
+        return self._fit(Text(self._indent + self._glyphs.joint.join(parts), "dim"))
+
+    def _line(
+        self, offset: float | None, rail: str, content: Text, bar: Text | None = None
+    ) -> Text:
+        at = duration_text(offset) if offset is not None else ""
+        line = Text(f"{self._indent}{at:>8}  ", "dim")
+        line.append(f"{rail} ", "dim")
+        if bar is not None and self._bar_width:
+            line.append_text(bar)
+            line.append(" ")
+        line.append_text(content)
+        return self._fit(line)
+
+    def _gap(self, row: GapRow) -> Text:
+        text = f"{duration_text(row.duration)} later: {row.text}"
+        return self._line(None, self._glyphs.gap, Text(text, "italic dim"))
+
+    def _request(self, row: RequestRow) -> Iterable[Text]:
+        record = row.record
+        took = "..." if record.duration is None else duration_text(record.duration)
+        content = Text(f"#{record.number + 1:<3}{took:>7}  ")
+        rest = Text()
+        marks = row.marks or (Mark(None, "waiting", "in flight"),)
+        lines: list[Text] = []
+        for mark in marks:
+            piece = self._mark(mark)
+            if rest and cell_len(rest.plain) + cell_len(piece.plain) > self._room():
+                lines.append(rest)
+                rest = Text()
+            if rest:
+                rest.append("  ")
+            rest.append_text(piece)
+        lines.append(rest)
+        content.append_text(lines[0])
+        yield self._line(row.offset, self._glyphs.rail, content, self._bar(row))
+        blank = Text(" " * self._bar_width)
+        for more in lines[1:]:
+            padded = Text(" " * 13).append_text(more)
+            yield self._line(None, self._glyphs.gap, padded, blank)
+        if self._hooks and row.hooks:
+            yield from self._request_hooks(row, blank)
+
+    def _room(self) -> int:
+        return self._width - len(self._indent) - 25 - (self._bar_width and self._bar_width + 1)
+
+    def _request_hooks(self, row: RequestRow, blank: Text) -> Iterable[Text]:
+        by_plugin: dict[str, list[str]] = {}
+        for hook in row.hooks:
+            failure = f" {self._glyphs.marks['failed']} {hook.error}" if hook.error else ""
+            by_plugin.setdefault(hook.plugin, []).append(hook.hook + failure)
+        for plugin, names in by_plugin.items():
+            for part in self._wrap(f"{plugin}: ", names):
+                yield self._line(None, self._glyphs.gap, Text(part, "dim"), blank)
+
+    def _bar(self, row: RequestRow) -> Text:
+        width = self._bar_width
+        begin = self._axis.place(row.offset)
+        end = self._axis.place(row.offset + (row.record.duration or 0.0))
+        left = min(width - 1, int(begin * width))
+        length = max(0, round(end * width) - left)
+        style = "red" if row.failed else "blue"
+        if row.failed and all(mark.kind != "failed" for mark in row.marks):
+            style = "yellow"
+        bar = self._glyphs.bar * length or self._glyphs.sliver
+        text = Text(" " * left)
+        text.append(bar, style)
+        text.append(" " * (width - left - len(bar)))
+        text.truncate(width)
+        return text
+
+    def _mark(self, mark: Mark) -> Text:
+        style = _STYLES[mark.kind]
+        text = Text(self._glyphs.marks[mark.kind] + " ", style)
+        if mark.step is not None:
+            text.append(mark.step, style if mark.kind in ("failed", "retry") else "")
+            if mark.text:
+                text.append(f" {mark.text}", "dim" if mark.kind in ("done", "resumed") else style)
+        else:
+            text.append(mark.text, style)
+        if mark.message and self._values:
+            text.append(f": {' '.join(mark.message.split())}", style)
+        return text
+
+    def _end(self) -> Iterable[Text]:
+        run = self._story.run
+        if run.ended_at is not None:
+            end = Text(run.status, f"bold {STATUS_STYLES.get(run.status, '')}")
+            if run.reason:
+                end.append(f": {run.reason}")
+            if self._values and run.status == "Completed":
+                end.append(f"  {json.dumps(run.output, ensure_ascii=False)}", "dim")
+            offset = self._story.offset + (self._story.duration or 0.0)
+            yield self._line(offset, self._glyphs.last, end)
+        for event in run.events_sent:
+            yield self._line(None, " ", Text(f"sent {event['name']}", "magenta"))
+        if not self._hooks:
+            yield from self._hook_totals()
+
+    def _hook_totals(self) -> Iterable[Text]:
+        for total in self._story.hooks:
+            names = [name if count == 1 else f"{name} x{count}" for name, count in total.counts]
+            if total.errors:
+                names.insert(0, f"{self._glyphs.marks['failed']} {plural(total.errors, 'error')}")
+            head = f"{total.plugin} ({duration_text(total.duration)}): "
+            for part in self._wrap(head, names):
+                style = "red" if total.errors else "dim"
+                yield self._line(None, " ", Text(part, style))
+
+    def _wrap(self, head: str, names: Sequence[str]) -> Iterable[str]:
+        """``head`` and the names after it, broken into lines that fit."""
+        room = self._width - len(self._indent) - 12
+        if self._hooks:
+            room -= self._bar_width + 1 if self._bar_width else 0
+        line = head + names[0]
+        for name in names[1:]:
+            if cell_len(line) + cell_len(name) + 2 > room:
+                yield line + ","
+                line = "  " + name
+            else:
+                line += f", {name}"
+        yield line
+
+    def _fit(self, line: Text) -> Text:
+        line.truncate(self._width, overflow="ellipsis")
+        line.no_wrap = True
+        return line

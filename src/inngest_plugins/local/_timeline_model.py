@@ -1,0 +1,523 @@
+"""A finished or running run, told in order: what the terminal and the HTML report both draw.
+
+The functions here only read `Run` objects and a list of hook calls; they decide what is worth
+saying and leave how it looks to ``_timeline.py`` and ``_html.py``.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import typing
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ._run import Json, RequestRecord, Run, StepRecord
+
+GAP_SECONDS: typing.Final = 0.5
+"""An idle time between two requests that is longer than this is told and cut out of the axis."""
+
+MarkKind = typing.Literal["done", "failed", "retry", "planned", "waiting", "resumed"]
+"""What a request says about a step: its code ran (``done``), failed for good (``failed``) or will
+be tried again (``retry``), is announced (``planned``), is left with the engine (``waiting``), or
+came back from there (``resumed``)."""
+
+
+class HookCall(typing.Protocol):
+    """One call of a plugin's hook (`inngest_plugins.core.HookRecord` is one)."""
+
+    @property
+    def plugin(self) -> str:
+        """Name of the plugin."""
+        ...
+
+    @property
+    def hook(self) -> str:
+        """Name of the hook."""
+        ...
+
+    @property
+    def run_id(self) -> str | None:
+        """The run it was called for; None outside of a run."""
+        ...
+
+    @property
+    def request_id(self) -> str | None:
+        """The request it was called in (header ``x-request-id``)."""
+        ...
+
+    @property
+    def started_at(self) -> float:
+        """Seconds; only differences matter here."""
+        ...
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Class name of what it raised, if anything."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class HookMark:
+    """One hook call inside a request.
+
+    Attributes:
+        plugin: Name of the plugin.
+        hook: Name of the hook.
+        offset: Seconds since the first hook call of the request.
+        duration: Seconds.
+        error: Class name of what it raised, or None.
+    """
+
+    plugin: str
+    hook: str
+    offset: float
+    duration: float
+    error: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """What one request says about one step, or about the function itself.
+
+    Attributes:
+        step: The step's key; None when it is about the function.
+        kind: See `MarkKind`.
+        text: A few words; holds no payload value, and nothing of an error's message.
+        message: The message of the error, when there is one.
+    """
+
+    step: str | None
+    kind: MarkKind
+    text: str
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestRow:
+    """One request of a run.
+
+    Attributes:
+        record: The request itself.
+        offset: Seconds since the start of the story.
+        target: Key of the step it was sent for, or None.
+        marks: What it brought, in order.
+        hooks: The plugin hooks that ran in it, in order.
+        failed: Whether it brought a failure.
+    """
+
+    record: RequestRecord
+    offset: float
+    target: str | None
+    marks: tuple[Mark, ...]
+    hooks: tuple[HookMark, ...]
+    failed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class GapRow:
+    """A time in which the run waited and nothing ran.
+
+    Attributes:
+        offset: Seconds since the start of the story.
+        duration: Seconds.
+        text: What it waited for.
+    """
+
+    offset: float
+    duration: float
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class HookTotal:
+    """All calls of one plugin's hooks in one run: how often each hook ran, and for how long."""
+
+    plugin: str
+    counts: tuple[tuple[str, int], ...]
+    duration: float
+    errors: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStory:
+    """One run, told.
+
+    Attributes:
+        run: The run.
+        offset: Seconds from the start of the story (its first run) to this run.
+        trigger: Names of the events that started it.
+        cause: Which run and step started it, in words; empty for runs started from outside.
+        depth: How many runs stand between it and one started from outside.
+        rows: Requests and gaps in order.
+        duration: Seconds from its creation to its end; None while it runs.
+        retries: Requests that were a second or later attempt.
+        hooks: Hook calls by plugin, in the order in which the plugins were first heard of.
+    """
+
+    run: Run
+    offset: float
+    trigger: str
+    cause: str
+    depth: int
+    rows: tuple[RequestRow | GapRow, ...]
+    duration: float | None
+    retries: int
+    hooks: tuple[HookTotal, ...]
+
+    @property
+    def requests(self) -> tuple[RequestRow, ...]:
+        """The requests alone."""
+        return tuple(row for row in self.rows if isinstance(row, RequestRow))
+
+
+class Axis:
+    """Maps engine time to 0..1 with long idle times cut down to a notch.
+
+    Args:
+        spans: ``(start, end)`` of everything that has a length, in seconds.
+    """
+
+    _NOTCH: typing.Final = 0.02
+
+    def __init__(self, spans: Iterable[tuple[float, float]]) -> None:
+        merged: list[list[float]] = []
+        for start, end in sorted(spans):
+            if merged and start - merged[-1][1] <= GAP_SECONDS:
+                merged[-1][1] = max(merged[-1][1], end)
+            else:
+                merged.append([start, end])
+        busy = sum(end - start for start, end in merged) or 1e-9
+        notch = min(self._NOTCH, 0.3 / max(1, len(merged) - 1))
+        scale = (1 - notch * max(0, len(merged) - 1)) / busy
+        self._times: list[float] = []
+        self._places: list[float] = []
+        place = 0.0
+        for start, end in merged:
+            self._times += [start, end]
+            self._places += [place, place + (end - start) * scale]
+            place = self._places[-1] + notch
+
+    def place(self, time: float) -> float:
+        """Where an instant lies, from 0 to 1."""
+        if not self._times:
+            return 0.0
+        index = bisect.bisect_right(self._times, time)
+        if index == 0:
+            return 0.0
+        if index == len(self._times):
+            return min(1.0, self._places[-1])
+        before, after = self._times[index - 1], self._times[index]
+        share = (time - before) / (after - before) if after > before else 0.0
+        low, high = self._places[index - 1], self._places[index]
+        return low + (high - low) * share
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """Several runs on one time axis.
+
+    Attributes:
+        runs: Each run after the one that caused it.
+        axis: Maps ``offset`` values to 0..1.
+    """
+
+    runs: tuple[RunStory, ...]
+    axis: Axis
+
+
+def tell(runs: Sequence[Run], hooks: Iterable[HookCall] = ()) -> Story:
+    """Put runs in order, each after its cause, with their requests, steps and hooks.
+
+    Args:
+        runs: The runs to tell of.
+        hooks: Hook calls recorded meanwhile, for any of the runs; those of other runs are left
+            out.
+    """
+    by_request: dict[str, list[HookCall]] = {}
+    for call in hooks:
+        if call.request_id is not None:
+            by_request.setdefault(call.request_id, []).append(call)
+    start = min((run.queued_at for run in runs), default=0.0)
+    stories = [
+        _tell_run(run, start, cause, depth, by_request) for run, cause, depth in _in_order(runs)
+    ]
+    spans = [
+        (row.offset, row.offset + (row.record.duration or 0.0))
+        for story in stories
+        for row in story.requests
+    ]
+    return Story(tuple(stories), Axis(spans))
+
+
+def _in_order(runs: Sequence[Run]) -> list[tuple[Run, str, int]]:
+    """Each run with the words for its cause and its depth, depth first."""
+    known = {run.id: run for run in runs}
+    senders = {event.get("id"): run for run in runs for event in run.events_sent}
+    children: dict[str | None, list[tuple[Run, str]]] = {}
+    for run in sorted(runs, key=lambda run: (run.queued_at, run.id)):
+        parent, cause = _cause(run, known, senders)
+        children.setdefault(parent, []).append((run, cause))
+    ordered: list[tuple[Run, str, int]] = []
+    waiting = [(run, cause, 0) for run, cause in reversed(children.get(None, []))]
+    while waiting:
+        run, cause, depth = waiting.pop()
+        ordered.append((run, cause, depth))
+        below = children.get(run.id, [])
+        waiting += [(child, why, depth + 1) for child, why in reversed(below)]
+    return ordered
+
+
+def _cause(run: Run, known: dict[str, Run], senders: dict[object, Run]) -> tuple[str | None, str]:
+    parent = known.get(run.parent_run_id or "")
+    if parent is not None:
+        steps = {step.hashed_id: step.key for step in parent.steps.values()}
+        step = steps.get(run.parent_step or "")
+        by = f"step {step} of {parent.function_id}" if step else parent.function_id
+        return parent.id, f"invoked by {by}"
+    for event in run.events:
+        failed = known.get(_run_of_life_cycle_event(event))
+        if failed is not None and failed.id != run.id:
+            return failed.id, f"after {failed.function_id} ended"
+        sender = senders.get(event.get("id"))
+        if sender is not None and sender.id != run.id:
+            return sender.id, f"event sent by {sender.function_id}"
+    return None, ""
+
+
+def _run_of_life_cycle_event(event: dict[str, Json]) -> str:
+    if not str(event.get("name", "")).startswith("inngest/function."):
+        return ""
+    data = event.get("data")
+    return str(typing.cast("dict[str, Json]", data).get("run_id", "")) if data else ""
+
+
+def _tell_run(
+    run: Run, start: float, cause: str, depth: int, hooks: dict[str, list[HookCall]]
+) -> RunStory:
+    steps = {step.hashed_id: step for step in run.steps.values()}
+    rows: list[RequestRow | GapRow] = []
+    failing = "it"
+    seen: set[str] = set()
+    resumed: set[str] = set()
+    busy_until = run.queued_at
+    requests = list(run.requests)
+    for request in requests:
+        if request.started_at - busy_until > GAP_SECONDS:
+            length = request.started_at - busy_until
+            text = _reason(run, busy_until, request, failing)
+            rows.append(GapRow(busy_until - start, length, text))
+        marks = [*_resumed(request, steps, seen, resumed), *_reported(request, steps, seen)]
+        for mark in marks:
+            if mark.kind == "retry":
+                failing = mark.step or "the function"
+        target = steps.get(request.target or "")
+        rows.append(
+            RequestRow(
+                record=request,
+                offset=request.started_at - start,
+                target=target.key if target else None,
+                marks=tuple(marks),
+                hooks=_hook_marks(request, hooks),
+                failed=any(mark.kind in ("failed", "retry") for mark in marks),
+            )
+        )
+        busy_until = max(busy_until, request.ended_at or request.started_at)
+    if run.ended_at is not None and run.ended_at - busy_until > GAP_SECONDS:
+        text = "nothing more could happen" if run.status == "TimedOut" else "until its end"
+        rows.append(GapRow(busy_until - start, run.ended_at - busy_until, text))
+    return RunStory(
+        run=run,
+        offset=run.queued_at - start,
+        trigger=", ".join(dict.fromkeys(str(event["name"]) for event in run.events)),
+        cause=cause,
+        depth=depth,
+        rows=tuple(rows),
+        duration=None if run.ended_at is None else run.ended_at - run.queued_at,
+        retries=sum(1 for request in requests if request.attempt > 0),
+        hooks=_totals(row for row in rows if isinstance(row, RequestRow)),
+    )
+
+
+def _resumed(
+    request: RequestRecord, steps: dict[str, StepRecord], seen: set[str], resumed: set[str]
+) -> list[Mark]:
+    """Steps that the engine did itself and whose result this request is the first to carry."""
+    marks: list[Mark] = []
+    memos: dict[str, Json] = request.request.get("steps") or {}
+    for hashed in memos:
+        step = steps.get(hashed)
+        if step is None or hashed in resumed or hashed not in seen:
+            continue
+        resumed.add(hashed)
+        match step.op:
+            case "WaitForEvent":
+                text = "no event came in time" if step.status == "TimedOut" else "event arrived"
+            case "InvokeFunction":
+                text = "function failed" if step.error else "function returned"
+            case "AIGateway":
+                text = "model failed" if step.error else "model answered"
+            case "Sleep":
+                text = "slept"
+            case _:
+                continue
+        error: Json = step.error
+        kind: MarkKind = "failed" if error else "resumed"
+        marks.append(Mark(step.key, kind, text, str(error.get("message", "")) if error else ""))
+    return marks
+
+
+def _reported(request: RequestRecord, steps: dict[str, StepRecord], seen: set[str]) -> list[Mark]:
+    """What the answer says: its ops, or how the function ended."""
+    if request.failure is not None:
+        return [Mark(None, "failed", request.failure)]
+    marks = [
+        _op_mark(op, steps.get(str(op.get("id"))), request, first=str(op.get("id")) not in seen)
+        for op in request.ops
+    ]
+    seen.update(str(op.get("id")) for op in request.ops)
+    if request.status == 200:
+        marks.append(Mark(None, "done", "function returned"))
+    elif request.status >= 400:
+        body = request.response
+        error: dict[str, Json] = body if isinstance(body, dict) else {}
+        no_retry = request.response_headers.get("x-inngest-no-retry") == "true"
+        final = no_retry or _is_last_attempt(request)
+        text = f"function raised {error.get('name') or f'HTTP {request.status}'}"
+        message = str(error.get("message") or "")
+        marks.append(Mark(None, "failed" if final else "retry", text, message))
+    return marks
+
+
+def _is_last_attempt(request: RequestRecord) -> bool:
+    maximum = request.request["ctx"].get("max_attempts")
+    return maximum is not None and request.attempt + 1 >= int(maximum)
+
+
+def _op_mark(
+    op: dict[str, Json], step: StepRecord | None, request: RequestRecord, *, first: bool
+) -> Mark:
+    key = step.key if step else str(op.get("displayName") or op.get("name"))
+    attempt = f"attempt {request.attempt + 1}" if request.attempt else ""
+    error: dict[str, Json] = op.get("error") or {}
+    name, message = str(error.get("name") or "error"), str(error.get("message") or "")
+    no_retry = request.response_headers.get("x-inngest-no-retry") == "true"
+    opts: dict[str, Json] = op.get("opts") or {}
+    again = "" if first else " (again)"
+    match op.get("op"):
+        case "StepRun":
+            return Mark(key, "done", attempt)
+        case "StepError" if not no_retry:
+            return Mark(key, "retry", f"{attempt + ': ' if attempt else ''}{name}", message)
+        case "StepError" | "StepFailed":
+            return Mark(key, "failed", f"{attempt + ': ' if attempt else ''}{name}", message)
+        case "StepPlanned":
+            return Mark(key, "planned", "planned" + again)
+        case "Sleep":
+            return Mark(key, "waiting", "sleeps" + again)
+        case "WaitForEvent":
+            limit = f", at most {opts['timeout']}" if opts.get("timeout") else ""
+            return Mark(key, "waiting", f"waits for {op.get('name')}{limit}{again}")
+        case "InvokeFunction":
+            return Mark(key, "waiting", f"invokes {opts.get('function_id', '?')}{again}")
+        case "AIGateway":
+            return Mark(key, "waiting", f"asks a model{again}")
+        case other:
+            return Mark(key, "done", str(other))
+
+
+def _reason(run: Run, since: float, request: RequestRecord, failing: str) -> str:
+    """Why nothing ran between an instant and a request."""
+    if request.attempt > 0:
+        return f"{failing} is tried again"
+    waits = [
+        f"{step.key} {_WAITS[step.op]}"
+        for step in run.steps.values()
+        if step.op in _WAITS and _spans(step, since, request.started_at)
+    ]
+    return ", ".join(waits) or "nothing to do"
+
+
+_WAITS: typing.Final = {
+    "WaitForEvent": "waits for its event",
+    "InvokeFunction": "waits for the function",
+    "Sleep": "sleeps",
+    "AIGateway": "waits for the model",
+}
+
+
+def _spans(step: StepRecord, since: float, until: float) -> bool:
+    """Whether a step was open for most of a time."""
+    end = until if step.ended_at is None else min(step.ended_at, until)
+    return end - max(step.started_at, since) > 0.5 * (until - since)
+
+
+def _hook_marks(request: RequestRecord, hooks: dict[str, list[HookCall]]) -> tuple[HookMark, ...]:
+    calls = hooks.get(request.request_headers.get("x-request-id", ""), [])
+    if calls:
+        first = min(call.started_at for call in calls)
+        return tuple(
+            HookMark(
+                call.plugin,
+                call.hook,
+                call.started_at - first,
+                call.duration,
+                call.error,
+            )
+            for call in sorted(calls, key=lambda call: call.started_at)
+        )
+    first = min((timing.started_at for timing in request.hooks), default=0.0)
+    return tuple(
+        HookMark(timing.plugin, timing.hook, timing.started_at - first, timing.duration, None)
+        for timing in request.hooks
+    )
+
+
+def _totals(rows: Iterable[RequestRow]) -> tuple[HookTotal, ...]:
+    by_plugin: dict[str, list[HookMark]] = {}
+    for row in rows:
+        for hook in row.hooks:
+            by_plugin.setdefault(hook.plugin, []).append(hook)
+    totals: list[HookTotal] = []
+    for plugin, calls in by_plugin.items():
+        counts: dict[str, int] = {}
+        for call in calls:
+            counts[call.hook] = counts.get(call.hook, 0) + 1
+        totals.append(
+            HookTotal(
+                plugin,
+                tuple(counts.items()),
+                sum(call.duration for call in calls),
+                sum(1 for call in calls if call.error is not None),
+            )
+        )
+    return tuple(totals)
+
+
+def duration_text(seconds: float) -> str:
+    """A length of time for people: ``0.4 ms``, ``12 ms``, ``2.5 s``, ``30 min``, ``2.1 h``."""
+    if seconds <= 0:
+        return "0 ms"
+    for limit, divisor, digits, unit in (
+        (0.00995, 0.001, 1, "ms"),
+        (0.9995, 0.001, 0, "ms"),
+        (119.95, 1, 1, "s"),
+        (7197, 60, 0, "min"),
+        (172620, 3600, 1, "h"),
+    ):
+        if seconds < limit:
+            return f"{seconds / divisor:.{digits}f} {unit}"
+    return f"{seconds / 86400:.1f} d"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 request``, ``2 requests``, ``2 retries``."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
