@@ -1,0 +1,496 @@
+"""One request from end to end: which hook fires when, and what happens if it does not go well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import inngest
+
+from . import _attachments, _sdk
+from ._call import AsyncContext, Call, current_step
+from ._composition import unmet
+from ._dispatch import ALL, Dispatcher, Sequence
+from ._drive import Portal, run_async, start_async
+from ._outcome import Outcome
+from ._running_step import RunningStep
+from ._send import Send
+from ._send_session import SendSession
+from ._stack import BoundHook, Stack
+from ._step import Step
+
+_LEAVING = frozenset({"InvokeFunction", "WaitForEvent", "AIGateway"})
+_RAN = frozenset({"StepRun", "StepError", "StepFailed"})
+
+
+class CallSession:
+    """Takes a request's hooks to the stack, each at most once and in the documented order.
+
+    The SDK's own hooks arrive through the bridge (`on_*`); what it has no hook for is derived:
+    memoization from the steps that the function reaches, the end from the wrapper around the call.
+    The sequences are generators that yield what they want awaited (see `_drive`).
+
+    Attributes:
+        call: what the hooks see.
+        portal: runs `async def` hooks of a sync function; None for an async one.
+    """
+
+    __slots__ = (
+        "_attached",
+        "_dispatcher",
+        "_entered",
+        "_executed",
+        "_executing",
+        "_left_error",
+        "_memoizing",
+        "_memos",
+        "_output_done",
+        "_raised",
+        "_replayed",
+        "_responded",
+        "_ran",
+        "_sending",
+        "_stack",
+        "_step_result",
+        "call",
+        "portal",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        dispatcher: Dispatcher,
+        memos: dict[str, _sdk.Output],
+        portal: Portal | None,
+    ) -> None:
+        self.call = call
+        self.portal = portal
+        self._stack: Stack = call.stack
+        self._dispatcher = dispatcher
+        call._dispatcher = dispatcher  # noqa: SLF001 - the session owns its call
+        self._memos = memos
+        self._entered = 0
+        self._memoizing = self._replayed = self._executing = self._executed = False
+        self._output_done = self._responded = False
+        self._left_error: Exception | None = None
+        self._raised: BaseException | None = None
+        self._ran: Step | None = None
+        self._step_result: tuple[Any, Exception | None, bool] | None = None
+        self._sending: SendSession | None = None
+
+    # ------------------------------------------------------------ the SDK's hooks
+
+    def on_transform_input(self) -> Awaitable[None] | None:
+        """The request has arrived; the function has not begun."""
+        return self._start(self._transform_input())
+
+    def on_before_execution(self) -> Awaitable[None] | None:
+        """The last memo was consumed, or there was none."""
+        if self._executing:
+            return None
+        return self._start(self._begin_execution())
+
+    def on_after_execution(self) -> Awaitable[None] | None:
+        """The function returned or was interrupted by a step."""
+        return self._start(self._after_execution())
+
+    def on_transform_output(
+        self, result: inngest.TransformOutputResult
+    ) -> Awaitable[None] | None:
+        """There is a result: of the function, of one step, or a single planned operation."""
+        return self._start(self._transform_output(result))
+
+    def on_before_response(self) -> Awaitable[None] | None:
+        """The answer is ready."""
+        return self._start(self._before_response())
+
+    def on_before_send(self, events: list[inngest.Event]) -> Awaitable[None] | None:
+        """`step.send_event` is about to send."""
+        send = Send(
+            events,
+            call=self.call,
+            step=current_step.get(),
+            client=self.call.client,
+            stack=self._stack,
+        )
+        self._sending = SendSession(send, self._dispatcher, self.portal)
+        return self._sending.on_before_send(events)
+
+    def on_after_send(self, result: inngest.SendEventsResult) -> Awaitable[None] | None:
+        """`step.send_event` has sent, or failed to."""
+        return None if self._sending is None else self._sending.on_after_send(result)
+
+    def _start(self, sequence: Sequence) -> Awaitable[None] | None:
+        if self.portal is None:
+            return start_async(sequence)
+        self.portal.run(sequence)
+        return None
+
+    # ------------------------------------------------------------ steps
+
+    def report_async(self, original: Any) -> Any:
+        """Wrap the execution's coroutine function that the SDK calls when a step is reached."""
+
+        async def report_step(info: _sdk.StepInfo) -> Any:
+            if self.call.failure is not None:
+                raise _sdk.interrupt_at(info)
+            if info.id in self._memos:
+                self.call.consumed.append(info.id)
+                reported = await original(info)
+                if self.call.failure is not None:
+                    raise _sdk.interrupt_at(info)
+                return reported
+            step = await run_async(self._reach(info))
+            reported = await original(info)
+            return reported if step is None else RunningStep(self, step, reported)
+
+        return report_step
+
+    def report_sync(self, original: Any) -> Any:
+        """Wrap the execution's function that the SDK calls when a step is reached."""
+        portal = self.portal
+        assert portal is not None  # noqa: S101 - a sync function's session always has one
+
+        def report_step(info: _sdk.StepInfo) -> Any:
+            if self.call.failure is not None:
+                raise _sdk.interrupt_at(info)
+            if info.id in self._memos:
+                self.call.consumed.append(info.id)
+                reported = original(info)
+                if self.call.failure is not None:
+                    raise _sdk.interrupt_at(info)
+                return reported
+            step = portal.run(self._reach(info))
+            reported = original(info)
+            return reported if step is None else RunningStep(self, step, reported)
+
+        return report_step
+
+    def _reach(self, info: _sdk.StepInfo) -> Any:
+        """The function came to a step that has no memo: it will run, be planned or be skipped."""
+        call = self.call
+        if call.target is not None and call.target != info.id:
+            return None
+        if not self._executing:
+            yield from self._begin_execution(raising=False)
+            if call.failure is not None:
+                raise _sdk.interrupt_at(info)
+        op = info.op.value
+        step = Step(
+            id=info.display_name,
+            hashed_id=info.id,
+            index=(info.userland.index or 0) if info.userland is not None else 0,
+            op=op,
+            name=info.name or info.display_name,
+            parallel=_sdk.in_parallel(),
+            input=info.opts,
+        )
+        if op in _LEAVING:
+            yield from self._transform_step_input(step)
+            info.opts = step.input
+        return step
+
+    def _transform_step_input(self, step: Step) -> Sequence:
+        hooks = self._stack.hooks("transform_step_input")
+        if not hooks:
+            return
+        outer = self._stack.outer_count
+        args = (self.call, step)
+        inner_hooks = tuple(bound for bound in hooks if bound.index >= outer)
+        yield from self._dispatcher.fire(inner_hooks, args, self._raise_here)
+        if step.attachments and step.input is not None:
+            payload = step.input["payload"]
+            payload["data"] = {
+                **(payload.get("data") or {}),
+                _attachments.EVENT_KEY: step.attachments,
+            }
+        yield from self._dispatcher.fire(hooks, args, self._raise_here, below=outer)
+
+    def enter_step(
+        self,
+        step: Step,
+        opened: list[tuple[BoundHook, AbstractContextManager[Any] | AsyncContext]],
+    ) -> Sequence:
+        """Enter the `around_step` contexts, noting each in `opened`."""
+
+        def enter(bound: BoundHook) -> Any:
+            context = bound.function(self.call, step)
+            if hasattr(context, "__enter__"):
+                opened_one: AbstractContextManager[Any] | AsyncContext = context
+            elif self.portal is None:
+                opened_one = AsyncContext(context)
+            else:
+                opened_one = self.portal.blocking.wrap_async_context_manager(context)
+            return opened_one
+
+        for bound in self._stack.hooks("around_step"):
+            self._dispatcher.running = bound
+            try:
+                context = enter(bound)
+                if isinstance(context, AsyncContext):
+                    yield context.context.__aenter__()
+                else:
+                    context.__enter__()
+            except Exception as err:  # noqa: BLE001 - the plugin's policy decides
+                self._failed(bound, err)
+                if bound.closed:
+                    return
+            else:
+                opened.append((bound, context))
+            finally:
+                self._dispatcher.running = None
+
+    def exit_contexts(
+        self,
+        opened: list[tuple[BoundHook | None, AbstractContextManager[Any] | AsyncContext]],
+        error: BaseException | None,
+    ) -> Sequence:
+        """Leave contexts in reverse order, whatever some of them do."""
+        exception = (
+            (None, None, None) if error is None else (type(error), error, error.__traceback__)
+        )
+        while opened:
+            bound, context = opened.pop()
+            try:
+                if isinstance(context, AsyncContext):
+                    yield context.context.__aexit__(*exception)
+                else:
+                    context.__exit__(*exception)
+            except BaseException as err:  # noqa: BLE001 - the others must be closed too
+                if err is not error:
+                    self._left(bound, err)
+
+    def _left(self, bound: BoundHook | None, err: BaseException) -> None:
+        if bound is None or not isinstance(err, Exception):
+            self.call.failure = self.call.failure or err
+        else:
+            self._failed(bound, err)
+
+    # ------------------------------------------------------------ sequences
+
+    def _transform_input(self) -> Sequence:
+        call = self.call
+        for plugin in unmet(call.client, self._stack):
+            hooks = self._stack.hooks("on_register")
+            yield from self._dispatcher.fire(
+                tuple(bound for bound in hooks if bound.owner is plugin),
+                (call.client,),
+                self._failed,
+            )
+        hooks = self._stack.hooks("transform_input")
+        outer = self._stack.outer_count
+        args = (call,)
+        self._entered = outer
+        yield from self._dispatcher.fire(hooks, args, self._failed_entering, below=outer)
+        self._split_attachments()
+        self._entered = ALL
+        yield from self._dispatcher.fire(
+            tuple(bound for bound in hooks if bound.index >= outer), args, self._failed_entering
+        )
+        self._memoizing = True
+        yield from self._dispatcher.fire(
+            self._stack.hooks("before_memoization"), args, self._failed
+        )
+        self._raise_failure()
+
+    def _failed_entering(self, bound: BoundHook, err: Exception) -> None:
+        self._failed(bound, err)
+        if bound.closed:
+            # What lies further in was not reached: its outbound hooks will not run either.
+            self._entered = bound.index + 1
+            raise err
+
+    def _split_attachments(self) -> None:
+        call = self.call
+        for hashed_id, output in self._memos.items():
+            if _attachments.is_joined(output.data):
+                joined: Any = output.data
+                output.data = joined["value"]
+                if joined["attachments"]:
+                    if call._attachments is None:  # noqa: SLF001
+                        call._attachments = {}  # noqa: SLF001
+                    call._attachments[hashed_id] = joined["attachments"]  # noqa: SLF001
+        for event in (call.event, *call.events):
+            if _attachments.EVENT_KEY in event.data:
+                data = dict(event.data)
+                attached = data.pop(_attachments.EVENT_KEY)
+                event.data = data
+                if isinstance(attached, dict):
+                    call._event_attachments = attached  # noqa: SLF001
+
+    def _end_memoization(self) -> Sequence:
+        if self._memoizing and not self._replayed:
+            self._replayed = True
+            yield from self._dispatcher.fire(
+                self._stack.hooks("after_memoization"),
+                (self.call,),
+                self._failed,
+                below=self._entered,
+            )
+
+    def _begin_execution(self, *, raising: bool = True) -> Sequence:
+        if not self._executing and self._memoizing:
+            self._executing = True
+            yield from self._end_memoization()
+            self.call._executing = True  # noqa: SLF001
+            yield from self._dispatcher.fire(
+                self._stack.hooks("before_execution"), (self.call,), self._failed
+            )
+        if raising:
+            self._raise_failure()
+
+    def _end_execution(self) -> Sequence:
+        """Fire `after_execution`, once, and what of its opening has not been fired yet."""
+        if self._executed or not self._memoizing:
+            return
+        if not self._executing and self.call.memo_count:
+            # The function ended before it had asked for all its memos.
+            yield from self._begin_execution(raising=False)
+        yield from self._end_memoization()
+        self._executed = True
+        if self._executing:
+            yield from self._dispatcher.fire(
+                self._stack.hooks("after_execution"),
+                (self.call,),
+                self._failed,
+                below=self._entered,
+            )
+
+    def _after_execution(self) -> Sequence:
+        if not self._executing:
+            yield from self._begin_execution(raising=False)
+        yield from self._end_execution()
+        self._raise_failure()
+
+    def _transform_output(self, result: inngest.TransformOutputResult) -> Sequence:
+        error = result.error
+        op = None if result.step is None else result.step.op.value
+        if op is not None and op not in _RAN:
+            return
+        yield from self._end_execution()
+        step = None
+        if result.step is not None:
+            step = self._ran
+            if step is None:
+                return
+            step.input = result.step.opts
+        has_output = error is None and result.has_output()
+        outcome = Outcome(
+            self.call,
+            step=step,
+            output=result.output if has_output else None,
+            has_output=has_output,
+            error=error,
+        )
+        yield from self._outward(outcome)
+        self._raised = outcome.raised
+        if step is not None and (outcome.error is None) != (error is None):
+            self._step_result = outcome.output, outcome.error, not outcome.will_retry
+        result.error = outcome.error
+        if outcome.error is None:
+            result.output = outcome.output if outcome.has_output else None
+        elif error is None:
+            result.output = _sdk.EMPTY
+        self._left_error = outcome.error
+
+    def _outward(self, outcome: Outcome) -> Sequence:
+        self._output_done = True
+
+        def failed(bound: BoundHook, err: Exception) -> None:
+            if bound.closed:
+                outcome.raised = outcome.error = err
+                outcome.has_output = False
+            else:
+                self._dispatcher.ignored(bound, err)
+
+        hooks = self._stack.hooks("transform_output")
+        args = (self.call, outcome)
+        outer = self._stack.outer_count
+        inner_hooks = tuple(b for b in hooks if outer <= b.index < self._entered)
+        yield from self._dispatcher.fire(inner_hooks, args, failed)
+        if outcome.error is None and outcome.has_output:
+            outcome.output = _attachments.join(outcome.output, outcome.attachments)
+        yield from self._dispatcher.fire(hooks, args, failed, below=min(outer, self._entered))
+
+    def _before_response(self) -> Sequence:
+        if not self._responded:
+            self._responded = True
+            yield from self._dispatcher.fire(
+                self._stack.hooks("before_response"),
+                (self.call,),
+                self._failed,
+                below=self._entered,
+            )
+        self._raise_failure()
+
+    # ------------------------------------------------------------ the end
+
+    def finish(self, result: _sdk.CallResult) -> Any:
+        """The SDK is done with the request: close what is open, and settle the result.
+
+        Returns:
+            The result to answer with.
+        """
+        call = self.call
+        error = result.error
+        if error is not None and error is not self._left_error:
+            # Other middleware raised, before or after our plugins had seen the outcome.
+            call.failure = call.failure or error
+            if not self._output_done and self._entered:
+                yield from self._end_execution()
+                outcome = Outcome(call, step=None, output=None, has_output=False, error=error)
+                yield from self._outward(outcome)
+                self._raised = outcome.raised
+                result = _sdk.failed(outcome.error or error)
+        elif self._step_result is not None:
+            output, step_error, final = self._step_result
+            _sdk.set_step_result(result, output=output, error=step_error, final=final)
+        yield from self._close(self._raised or call.failure)
+        if isinstance(call.failure, Exception) and result.error is None:
+            result = _sdk.failed(call.failure)
+        return result
+
+    def abandon(self, error: BaseException) -> Sequence:
+        """The request ends without an answer: it was cancelled, or the SDK itself failed."""
+        self.call.cancelled = isinstance(error, asyncio.CancelledError)
+        if not self.call.cancelled:
+            self.call.failure = self.call.failure or error
+        yield from self._end_memoization()
+        if self._executing:
+            yield from self._end_execution()
+        yield from self._close(error)
+
+    def _close(self, error: BaseException | None) -> Sequence:
+        if not self._responded and self._entered:
+            self._responded = True
+            yield from self._dispatcher.fire(
+                self._stack.hooks("before_response"),
+                (self.call,),
+                self._failed,
+                below=self._entered,
+            )
+        self.call._ended = True  # noqa: SLF001
+        yield from self.exit_contexts(self.call._contexts, error)  # noqa: SLF001
+
+    # ------------------------------------------------------------ failures
+
+    def ran(self, step: Step) -> None:
+        """Note the step whose handler runs in this request."""
+        self._ran = step
+
+    def _failed(self, bound: BoundHook, err: Exception) -> None:
+        if not bound.closed:
+            self._dispatcher.ignored(bound, err)
+        elif self.call.failure is None:
+            self.call.failure = err
+
+    def _raise_here(self, bound: BoundHook, err: Exception) -> None:
+        if bound.closed:
+            raise err
+        self._dispatcher.ignored(bound, err)
+
+    def _raise_failure(self) -> None:
+        if self.call.failure is not None:
+            raise self.call.failure

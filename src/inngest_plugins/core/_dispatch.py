@@ -1,0 +1,128 @@
+"""Calling hooks: in order, with the failure policy of their plugin, recorded when asked for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Generator
+from inspect import isawaitable
+from typing import Any
+
+from ._records import HookRecord
+from ._stack import BoundHook
+
+logger = logging.getLogger("inngest_plugins")
+
+Sequence = Generator[Awaitable[Any], Any, None]
+OnError = Callable[[BoundHook, Exception], None]
+
+ALL = 1 << 30
+"""For `fire`: let every plugin of the stack take part."""
+
+
+class Dispatcher:
+    """Calls the hooks of one stack for one call or one send.
+
+    Attributes:
+        where: function and run, for log lines.
+        records: where to note each hook that ran, or None.
+        running: the hook that runs now.
+    """
+
+    __slots__ = ("records", "request_id", "run_id", "running", "where")
+
+    def __init__(
+        self,
+        where: str,
+        records: list[HookRecord] | None,
+        run_id: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.where = where
+        self.records = records
+        self.run_id = run_id
+        self.request_id = request_id
+        self.running: BoundHook | None = None
+
+    def fire(
+        self,
+        hooks: tuple[BoundHook, ...],
+        args: tuple[Any, ...],
+        on_error: OnError,
+        *,
+        below: int = ALL,
+    ) -> Sequence:
+        """Call hooks one after the other.
+
+        Args:
+            hooks: in the order in which to call them.
+            args: what to call each with.
+            on_error: gets what a hook raised, and may raise to stop.
+            below: only plugins whose position in the stack is below this take part.
+        """
+        if self.records is not None:
+            yield from self._fire_recorded(self.records, hooks, args, on_error, below)
+            return
+        for bound in hooks:
+            if bound.index >= below:
+                continue
+            self.running = bound
+            try:
+                result = bound.function(*args)
+                if result is not None and isawaitable(result):
+                    yield result
+            except Exception as err:  # noqa: BLE001 - the plugin's policy decides
+                on_error(bound, err)
+            finally:
+                self.running = None
+
+    def _fire_recorded(
+        self,
+        records: list[HookRecord],
+        hooks: tuple[BoundHook, ...],
+        args: tuple[Any, ...],
+        on_error: OnError,
+        below: int,
+    ) -> Sequence:
+        for bound in hooks:
+            if bound.index >= below:
+                continue
+            self.running = bound
+            started = time.time()
+            error: Exception | None = None
+            try:
+                result = bound.function(*args)
+                if result is not None and isawaitable(result):
+                    yield result
+            except Exception as err:  # noqa: BLE001 - the plugin's policy decides
+                error = err
+            finally:
+                self.running = None
+                records.append(self.record(bound, started, error))
+            if error is not None:
+                on_error(bound, error)
+
+    def record(
+        self, bound: BoundHook, started: float, error: BaseException | None
+    ) -> HookRecord:
+        """Make the record of a hook that began at `started` and ends now."""
+        return HookRecord(
+            plugin=bound.owner.name,
+            hook=bound.hook,
+            run_id=self.run_id,
+            request_id=self.request_id,
+            started_at=started,
+            duration=time.time() - started,
+            error=None if error is None else type(error).__name__,
+        )
+
+    def ignored(self, bound: BoundHook, err: BaseException) -> None:
+        """Log the exception of a hook that must not disturb the run."""
+        logger.error(
+            "plugin %r raised %s in %s, which was ignored (%s)",
+            bound.owner.name,
+            type(err).__name__,
+            bound.hook,
+            self.where,
+            exc_info=err,
+        )

@@ -1,0 +1,95 @@
+"""A step whose handler runs, with the plugins' contexts around it."""
+
+from __future__ import annotations
+
+import contextvars
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import _sdk
+from ._call import AsyncContext, current_step
+from ._drive import run_async
+
+if TYPE_CHECKING:
+    from ._call_session import CallSession
+    from ._stack import BoundHook
+    from ._step import Step
+
+
+class RunningStep:
+    """Stands in for the SDK's reported step in its `with` block, which holds the handler.
+
+    It is entered with `async with` for an async function and with `with` for a sync one.
+    """
+
+    __slots__ = ("_opened", "_reported", "_session", "_step", "_token")
+
+    def __init__(self, session: CallSession, step: Step, reported: Any) -> None:
+        self._session = session
+        self._step = step
+        self._reported = reported
+        self._opened: list[tuple[BoundHook, AbstractContextManager[Any] | AsyncContext]] = []
+        self._token: contextvars.Token[Step | None] | None = None
+
+    async def __aenter__(self) -> Any:
+        entered = await self._reported.__aenter__()
+        self._begin()
+        try:
+            await run_async(self._session.enter_step(self._step, self._opened))
+            self._check()
+        except BaseException as err:
+            await self.__aexit__(type(err), err, err.__traceback__)
+            raise
+        return entered
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await run_async(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
+        finally:
+            self._end()
+            await self._reported.__aexit__(exc_type, exc, traceback)
+
+    def __enter__(self) -> Any:
+        entered = self._reported.__enter__()
+        self._begin()
+        try:
+            self._portal.run(self._session.enter_step(self._step, self._opened))
+            self._check()
+        except BaseException as err:
+            self.__exit__(type(err), err, err.__traceback__)
+            raise
+        return entered
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._portal.run(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
+        finally:
+            self._end()
+            self._reported.__exit__(exc_type, exc, traceback)
+
+    @property
+    def _portal(self) -> Any:
+        return self._session.portal
+
+    def _begin(self) -> None:
+        self._token = current_step.set(self._step)
+        self._session.ran(self._step)
+
+    def _end(self) -> None:
+        if self._token is not None:
+            current_step.reset(self._token)
+
+    def _check(self) -> None:
+        if self._session.call.failure is not None:
+            raise _sdk.interrupt_at(self._reported.info)

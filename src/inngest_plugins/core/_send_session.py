@@ -1,0 +1,94 @@
+"""One `client.send` or `step.send_event`, with the hooks around it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+import inngest
+
+from ._dispatch import Dispatcher, Sequence
+from ._drive import Portal, start_async
+from ._plugin import StackEntry
+from ._send import Send
+from ._stack import BoundHook
+
+
+class SendSession:
+    """Takes a send's hooks to the stack.
+
+    Attributes:
+        send: what the hooks see.
+        portal: runs `async def` hooks of a sync send; None for an async one.
+    """
+
+    def __init__(self, send: Send, dispatcher: Dispatcher, portal: Portal | None) -> None:
+        self.send = send
+        self.portal = portal
+        self._dispatcher = dispatcher
+        self._is_open = False
+
+    def on_before_send(self, events: list[inngest.Event]) -> Awaitable[None] | None:
+        """Run `before_send_events`, and put what the plugins made of the events into the list."""
+        return self._start(self._before(events))
+
+    def on_after_send(self, result: inngest.SendEventsResult) -> Awaitable[None] | None:
+        """Run `after_send_events`."""
+        return self._start(self.after(ids=result.ids, error=result.error))
+
+    def after(self, *, ids: list[str], error: str | None) -> Sequence:
+        """Run `after_send_events`, unless the send never began or it ran already."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self.send.ids, self.send.error = list(ids), error
+        # Never raised: the events are out, and a retry would send them once more.
+        yield from self._dispatcher.fire(
+            self.send.stack.hooks("after_send_events"), (self.send,), self._dispatcher.ignored
+        )
+
+    def meet(self, plugins: Iterable[StackEntry]) -> Sequence:
+        """Run `on_register` of plugins that have not met the client."""
+        for plugin in plugins:
+            hooks = self.send.stack.hooks("on_register")
+            yield from self._dispatcher.fire(
+                tuple(bound for bound in hooks if bound.owner is plugin),
+                (self.send.client,),
+                self._failed,
+            )
+
+    def _before(self, events: list[inngest.Event]) -> Sequence:
+        self._is_open = True
+        self.send.events = events
+        yield from self._dispatcher.fire(
+            self.send.stack.hooks("before_send_events"), (self.send,), self._failed
+        )
+        if self.send.events is not events:
+            events[:] = self.send.events
+
+    def _failed(self, bound: BoundHook, err: Exception) -> None:
+        if bound.closed:
+            self._is_open = False
+            raise err
+        self._dispatcher.ignored(bound, err)
+
+    def _start(self, sequence: Sequence) -> Awaitable[None] | None:
+        if self.portal is None:
+            return start_async(sequence)
+        self.portal.run(sequence)
+        return None
+
+
+def copied(events: inngest.Event | list[inngest.Event]) -> list[inngest.Event]:
+    """Return copies that plugins may edit freely; the caller's objects stay as they are."""
+    if not isinstance(events, list):
+        events = [events]
+    return [event.model_copy(update={"data": _deep(event.data)}) for event in events]
+
+
+def _deep(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _deep(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_deep(item) for item in value]
+    return value

@@ -1,0 +1,257 @@
+"""Where the SDK's calls and sends enter the core."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import inngest
+
+from . import _sdk
+from ._bridge import Bridge, sending
+from ._call import Call, current_call, current_step
+from ._call_session import CallSession
+from ._composition import compose, unmet
+from ._dispatch import Dispatcher
+from ._drive import Portal, run_async
+from ._memos import Memos
+from ._records import recorder
+from ._send import Send
+from ._send_session import SendSession, copied
+from ._stack import Stack
+
+_CLOSING_SECONDS = 10
+"""How long a cancelled request may take to close what its plugins opened."""
+
+
+def call(
+    original: Callable[..., Awaitable[_sdk.CallResult]],
+    function: inngest.Function[Any],
+    client: inngest.Inngest,
+    ctx: inngest.Context,
+    fn_id: str,
+    middleware: _sdk.Manager,
+) -> Awaitable[_sdk.CallResult]:
+    """`Function.call`: one request of an async function."""
+    if _is_plain(client, function):
+        return original(function, client, ctx, fn_id, middleware)
+    return _call(original, function, client, ctx, fn_id, middleware)
+
+
+async def _call(
+    original: Callable[..., Awaitable[_sdk.CallResult]],
+    function: inngest.Function[Any],
+    client: inngest.Inngest,
+    ctx: inngest.Context,
+    fn_id: str,
+    middleware: _sdk.Manager,
+) -> _sdk.CallResult:
+    try:
+        stack = compose(client, function).stack
+    except Exception as err:  # noqa: BLE001 - answered as the run's error
+        return _sdk.failed(err)
+    session = _open(stack, function, client, ctx, fn_id, middleware, portal=None)
+    _sdk.replace_report_step(ctx, session.report_async)
+    if stack.sends:
+        _sdk.replace_send_event(ctx, _copying_async)
+    token = current_call.set(session.call)
+    try:
+        result = await original(function, client, ctx, fn_id, middleware)
+        settled: _sdk.CallResult = await run_async(session.finish(result))
+    except BaseException as err:
+        with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+            await run_async(session.abandon(err))
+        raise
+    finally:
+        current_call.reset(token)
+    return settled
+
+
+def call_sync(
+    original: Callable[..., _sdk.CallResult],
+    function: inngest.Function[Any],
+    client: inngest.Inngest,
+    ctx: inngest.ContextSync,
+    fn_id: str,
+    middleware: _sdk.Manager,
+) -> _sdk.CallResult:
+    """`Function.call_sync`: one request of a sync function.
+
+    It runs in a copy of the context: the SDK's pool threads, and the threads of a WSGI server,
+    would carry what plugins set into the next run.
+    """
+    if _is_plain(client, function):
+        return original(function, client, ctx, fn_id, middleware)
+    return contextvars.copy_context().run(
+        _call_sync, original, function, client, ctx, fn_id, middleware
+    )
+
+
+def _call_sync(
+    original: Callable[..., _sdk.CallResult],
+    function: inngest.Function[Any],
+    client: inngest.Inngest,
+    ctx: inngest.ContextSync,
+    fn_id: str,
+    middleware: _sdk.Manager,
+) -> _sdk.CallResult:
+    try:
+        stack = compose(client, function).stack
+    except Exception as err:  # noqa: BLE001 - answered as the run's error
+        return _sdk.failed(err)
+    portal = Portal(stack.portals)
+    try:
+        session = _open(stack, function, client, ctx, fn_id, middleware, portal=portal)
+        _sdk.replace_report_step(ctx, session.report_sync)
+        if stack.sends:
+            _sdk.replace_send_event(ctx, _copying_sync)
+        current_call.set(session.call)
+        try:
+            result = original(function, client, ctx, fn_id, middleware)
+            settled: _sdk.CallResult = portal.run(session.finish(result))
+        except BaseException as err:
+            portal.run(session.abandon(err))
+            raise
+        return settled
+    finally:
+        portal.close()
+
+
+def _is_plain(client: inngest.Inngest, function: inngest.Function[Any]) -> bool:
+    """Tell whether nothing of ours is registered; a faulty registration counts as something."""
+    try:
+        return not compose(client, function).stack.plugins
+    except Exception:  # noqa: BLE001 - reported where the call begins
+        return False
+
+
+def _open(
+    stack: Stack,
+    function: inngest.Function[Any],
+    client: inngest.Inngest,
+    ctx: _sdk.AnyContext,
+    fn_id: str,
+    middleware: _sdk.Manager,
+    *,
+    portal: Portal | None,
+) -> CallSession:
+    entries = _sdk.entries_of(middleware)
+    bridge = next((entry for entry in entries if type(entry) is Bridge), None)
+    if bridge is None:
+        # Only the function's own list names plugins: the stack stands at the head of that list.
+        bridge = Bridge(client, None)
+        entries.append(bridge)
+    on_failure = fn_id != function.id and fn_id == function.on_failure_fn_id
+    memos = (
+        _sdk.use_constant_time_lookup(ctx) if stack.constant_time_memos else _sdk.memos_of(ctx)
+    )
+    call = Call(
+        client=client,
+        function=function,
+        ctx=ctx,
+        stack=stack,
+        memos=Memos(memos),
+        max_attempts=_sdk.max_attempts_of(ctx, function, on_failure=on_failure),
+        target=_sdk.target_of(ctx),
+        is_async=portal is None,
+        on_failure=on_failure,
+        raw_request=bridge.raw_request,
+        headers=bridge.headers,
+    )
+    records = recorder.get()
+    if records is None:
+        records = bridge.records
+    session = CallSession(
+        call,
+        Dispatcher(f"function {function.id}, run {ctx.run_id}", records, ctx.run_id, ctx.request_id),
+        memos,
+        portal,
+    )
+    bridge.target = session
+    return session
+
+
+def _copying_async(original: Any) -> Any:
+    async def send_event(
+        step_id: str, events: inngest.Event | list[inngest.Event]
+    ) -> list[str]:
+        ids: list[str] = await original(step_id, copied(events))
+        return ids
+
+    return send_event
+
+
+def _copying_sync(original: Any) -> Any:
+    def send_event(step_id: str, events: inngest.Event | list[inngest.Event]) -> list[str]:
+        ids: list[str] = original(step_id, copied(events))
+        return ids
+
+    return send_event
+
+
+async def send(
+    original: Callable[..., Awaitable[list[str]]],
+    client: inngest.Inngest,
+    events: inngest.Event | list[inngest.Event],
+    *,
+    skip_middleware: bool = False,
+) -> list[str]:
+    """`Inngest.send`."""
+    stack = None if skip_middleware else compose(client).stack
+    if stack is None or not stack.sends:
+        return await original(client, events, skip_middleware=skip_middleware)
+    session = _open_send(client, stack, portal=None)
+    token = sending.set(session)
+    try:
+        await run_async(session.meet(unmet(client, stack)))
+        return await original(client, copied(events))
+    except BaseException as err:
+        await run_async(session.after(ids=[], error=f"{type(err).__name__}: {err}"))
+        raise
+    finally:
+        sending.reset(token)
+
+
+def send_sync(
+    original: Callable[..., list[str]],
+    client: inngest.Inngest,
+    events: inngest.Event | list[inngest.Event],
+    *,
+    skip_middleware: bool = False,
+) -> list[str]:
+    """`Inngest.send_sync`."""
+    stack = None if skip_middleware else compose(client).stack
+    if stack is None or not stack.sends:
+        return original(client, events, skip_middleware=skip_middleware)
+    portal = Portal(stack.portals)
+    session = _open_send(client, stack, portal=portal)
+    token = sending.set(session)
+    try:
+        portal.run(session.meet(unmet(client, stack)))
+        return original(client, copied(events))
+    except BaseException as err:
+        portal.run(session.after(ids=[], error=f"{type(err).__name__}: {err}"))
+        raise
+    finally:
+        sending.reset(token)
+        portal.close()
+
+
+def _open_send(client: inngest.Inngest, stack: Stack, *, portal: Portal | None) -> SendSession:
+    run = current_call.get()
+    send = Send([], call=run, step=current_step.get(), client=client, stack=stack)
+    where = "outside of a run" if run is None else f"run {run.run_id}"
+    dispatcher = Dispatcher(
+        f"sending events, {where}",
+        recorder.get(),
+        None if run is None else run.run_id,
+        None if run is None else run.request_id,
+    )
+    return SendSession(send, dispatcher, portal)
+
+
+def install() -> None:
+    """Put the core between the SDK and its calls and sends."""
+    _sdk.install(call=call, call_sync=call_sync, send=send, send_sync=send_sync)
