@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class HookTarget(Protocol):
-    """What a bridge passes the SDK's hooks on to: the session of a call or of a send."""
+class SendTarget(Protocol):
+    """What a bridge passes the SDK's hooks of a send on to."""
+
+    def on_before_send(self, events: list[inngest.Event]) -> Awaitable[None] | None: ...
+    def on_after_send(self, result: inngest.SendEventsResult) -> Awaitable[None] | None: ...
+
+
+class CallTarget(SendTarget, Protocol):
+    """What a bridge passes all of the SDK's hooks on to: the session of a call."""
 
     def on_transform_input(self) -> Awaitable[None] | None: ...
     def on_before_execution(self) -> Awaitable[None] | None: ...
@@ -25,11 +32,9 @@ class HookTarget(Protocol):
         self, result: inngest.TransformOutputResult
     ) -> Awaitable[None] | None: ...
     def on_before_response(self) -> Awaitable[None] | None: ...
-    def on_before_send(self, events: list[inngest.Event]) -> Awaitable[None] | None: ...
-    def on_after_send(self, result: inngest.SendEventsResult) -> Awaitable[None] | None: ...
 
 
-sending: contextvars.ContextVar[HookTarget | None] = contextvars.ContextVar(
+sending: contextvars.ContextVar[SendTarget | None] = contextvars.ContextVar(
     "inngest_plugins_sending", default=None
 )
 """The `client.send` that is going on, for the bridge that the SDK builds for it."""
@@ -45,7 +50,7 @@ class Bridge(inngest.MiddlewareSync):
     def __init__(self, client: inngest.Inngest, raw_request: object) -> None:
         self.client = client
         self.raw_request = raw_request
-        self.target: HookTarget | None = None
+        self.target: CallTarget | None = None
         # Pool threads do not inherit context variables: what was asked for is noted here.
         self.records = recorder.get()
         # Flask's request is a proxy that the SDK's pool threads cannot read: read it here.
@@ -79,11 +84,11 @@ class Bridge(inngest.MiddlewareSync):
         return None
 
     def before_send_events(self, events: list[inngest.Event]) -> Any:
-        target = self.target if self.target is not None else sending.get()
+        target: SendTarget | None = self.target or sending.get()
         return None if target is None else target.on_before_send(events)
 
     def after_send_events(self, result: inngest.SendEventsResult) -> Any:
-        target = self.target if self.target is not None else sending.get()
+        target: SendTarget | None = self.target or sending.get()
         return None if target is None else target.on_after_send(result)
 
 

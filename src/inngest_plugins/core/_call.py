@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import inngest
 
@@ -126,7 +126,7 @@ class Call(Keyed):
         self._headers = headers
         self._executing = False
         self._ended = False
-        self._contexts: list[tuple[BoundHook | None, AbstractContextManager[Any] | AsyncContext]] = []
+        self._contexts: Opened = []
         self._provided: dict[str, str] | None = None
         self._attachments: dict[str, dict[str, Any]] | None = None
         self._event_attachments: dict[str, Any] | None = None
@@ -366,6 +366,10 @@ class AsyncContext:
 
     def __init__(self, context: AbstractAsyncContextManager[Any]) -> None:
         self.context = context
+
+
+Opened: TypeAlias = "list[tuple[BoundHook | None, AbstractContextManager[Any] | AsyncContext]]"
+"""Contexts to be closed, each with the hook that opened it, if a hook did."""
 
 
 class _ContextVariable:

@@ -10,7 +10,7 @@ from typing import Any
 import inngest
 
 from . import _attachments, _sdk
-from ._call import AsyncContext, Call, current_step
+from ._call import AsyncContext, Call, Opened, current_step
 from ._composition import unmet
 from ._dispatch import ALL, Dispatcher, Sequence
 from ._drive import Portal, run_async, start_async
@@ -48,9 +48,9 @@ class CallSession:
         "_memos",
         "_output_done",
         "_raised",
+        "_ran",
         "_replayed",
         "_responded",
-        "_ran",
         "_sending",
         "_stack",
         "_step_result",
@@ -96,9 +96,7 @@ class CallSession:
         """The function returned or was interrupted by a step."""
         return self._start(self._after_execution())
 
-    def on_transform_output(
-        self, result: inngest.TransformOutputResult
-    ) -> Awaitable[None] | None:
+    def on_transform_output(self, result: inngest.TransformOutputResult) -> Awaitable[None] | None:
         """There is a result: of the function, of one step, or a single planned operation."""
         return self._start(self._transform_output(result))
 
@@ -211,7 +209,7 @@ class CallSession:
     def enter_step(
         self,
         step: Step,
-        opened: list[tuple[BoundHook, AbstractContextManager[Any] | AsyncContext]],
+        opened: Opened,
     ) -> Sequence:
         """Enter the `around_step` contexts, noting each in `opened`."""
 
@@ -233,7 +231,7 @@ class CallSession:
                     yield context.context.__aenter__()
                 else:
                     context.__enter__()
-            except Exception as err:  # noqa: BLE001 - the plugin's policy decides
+            except Exception as err:
                 self._failed(bound, err)
                 if bound.closed:
                     return
@@ -244,7 +242,7 @@ class CallSession:
 
     def exit_contexts(
         self,
-        opened: list[tuple[BoundHook | None, AbstractContextManager[Any] | AsyncContext]],
+        opened: Opened,
         error: BaseException | None,
     ) -> Sequence:
         """Leave contexts in reverse order, whatever some of them do."""
@@ -258,7 +256,7 @@ class CallSession:
                     yield context.context.__aexit__(*exception)
                 else:
                     context.__exit__(*exception)
-            except BaseException as err:  # noqa: BLE001 - the others must be closed too
+            except BaseException as err:
                 if err is not error:
                     self._left(bound, err)
 

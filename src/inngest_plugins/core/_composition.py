@@ -34,9 +34,9 @@ class Composition:
 # Caches, not state: what they hold follows from the lists, and goes when the client or function
 # goes.
 _of_client: weakref.WeakKeyDictionary[inngest.Inngest, Composition] = weakref.WeakKeyDictionary()
-_of_function: weakref.WeakKeyDictionary[
-    inngest.Function[Any], tuple[Composition, Composition]
-] = weakref.WeakKeyDictionary()
+_of_function: weakref.WeakKeyDictionary[inngest.Function[Any], tuple[Composition, Composition]] = (
+    weakref.WeakKeyDictionary()
+)
 _met: weakref.WeakKeyDictionary[inngest.Inngest, set[int]] = weakref.WeakKeyDictionary()
 _meeting = threading.Lock()
 
@@ -58,9 +58,7 @@ def compose(client: inngest.Inngest, function: inngest.Function[Any] | None = No
     cached = _of_function.get(function)
     if cached is not None and cached[0] is composed and _same(cached[1].middleware, own):
         return cached[1]
-    merged = Composition(
-        tuple(own), Stack(composed.stack, *_entries(own)), composed.lead
-    )
+    merged = Composition(tuple(own), Stack(composed.stack, *_entries(own)), composed.lead)
     _of_function[function] = (composed, merged)
     return merged
 
@@ -77,7 +75,7 @@ def middleware_for(
     if composed is None or not _same(composed.middleware, client.middleware):
         try:
             composed = compose(client)
-        except Exception:  # noqa: BLE001 - raised again where the call or the send begins
+        except Exception:
             return INERT
     return Bridge(client, raw_request) if composed.lead is entry else INERT
 

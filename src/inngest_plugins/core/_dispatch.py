@@ -71,7 +71,7 @@ class Dispatcher:
                 result = bound.function(*args)
                 if result is not None and isawaitable(result):
                     yield result
-            except Exception as err:  # noqa: BLE001 - the plugin's policy decides
+            except Exception as err:
                 on_error(bound, err)
             finally:
                 self.running = None
@@ -94,7 +94,7 @@ class Dispatcher:
                 result = bound.function(*args)
                 if result is not None and isawaitable(result):
                     yield result
-            except Exception as err:  # noqa: BLE001 - the plugin's policy decides
+            except Exception as err:
                 error = err
             finally:
                 self.running = None
@@ -102,9 +102,7 @@ class Dispatcher:
             if error is not None:
                 on_error(bound, error)
 
-    def record(
-        self, bound: BoundHook, started: float, error: BaseException | None
-    ) -> HookRecord:
+    def record(self, bound: BoundHook, started: float, error: BaseException | None) -> HookRecord:
         """Make the record of a hook that began at `started` and ends now."""
         return HookRecord(
             plugin=bound.owner.name,

@@ -34,7 +34,7 @@ async def resume(sequence: Sequence[T], awaitable: Awaitable[Any]) -> T:
     while True:
         try:
             value = await awaitable
-        except BaseException as err:  # noqa: BLE001 - cancellation too is the sequence's to see
+        except BaseException as err:
             step: Callable[[], Awaitable[Any]] = _thrower(sequence, err)
         else:
             step = _sender(sequence, value)
@@ -90,7 +90,7 @@ class Portal:
         while True:
             try:
                 value = self.blocking.call(_wait_for, awaitable)
-            except BaseException as err:  # noqa: BLE001 - the sequence decides
+            except BaseException as err:
                 step = _thrower(sequence, err)
             else:
                 step = _sender(sequence, value)

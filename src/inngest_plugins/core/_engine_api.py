@@ -29,9 +29,7 @@ class EngineApi:
         attempts: how often to try when the engine cannot be reached or answers 5xx or 429.
     """
 
-    def __init__(
-        self, client: inngest.Inngest, *, timeout: float = 5.0, attempts: int = 3
-    ) -> None:
+    def __init__(self, client: inngest.Inngest, *, timeout: float = 5.0, attempts: int = 3) -> None:
         self._client = client
         self._timeout = timeout
         self._attempts = attempts

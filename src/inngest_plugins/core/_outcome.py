@@ -71,9 +71,7 @@ class Outcome:
     @property
     def will_retry(self) -> bool:
         """Whether the engine will try again after this outcome."""
-        return (
-            self._error is not None and self.is_retriable and not self._call.is_final_attempt
-        )
+        return self._error is not None and self.is_retriable and not self._call.is_final_attempt
 
     def attach(self, key: str, value: Any) -> None:
         """Keep a value beside the step's result, hidden from the function and other plugins.

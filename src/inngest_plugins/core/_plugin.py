@@ -109,7 +109,9 @@ class Plugin(StackEntry):
         for name, value in list(cls.__dict__.items()):
             if name in HOOKS:
                 static = isinstance(value, staticmethod)
-                function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+                function = (
+                    value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+                )
                 check_hook(cls.__qualname__, name, function, bound=static)
             elif not name.startswith("_") and isinstance(value, _FUNCTIONS):
                 check_no_misspelt_hook(cls.__qualname__, name)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextvars
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _sdk
-from ._call import AsyncContext, current_step
+from ._call import Opened, current_step
 from ._drive import run_async
 
 if TYPE_CHECKING:
     from ._call_session import CallSession
-    from ._stack import BoundHook
     from ._step import Step
 
 
@@ -29,7 +27,7 @@ class RunningStep:
         self._session = session
         self._step = step
         self._reported = reported
-        self._opened: list[tuple[BoundHook, AbstractContextManager[Any] | AsyncContext]] = []
+        self._opened: Opened = []
         self._token: contextvars.Token[Step | None] | None = None
 
     async def __aenter__(self) -> Any:

@@ -68,9 +68,7 @@ def target_of(ctx: AnyContext) -> str | None:
     return target
 
 
-def max_attempts_of(
-    ctx: AnyContext, function: inngest.Function[Any], *, on_failure: bool
-) -> int:
+def max_attempts_of(ctx: AnyContext, function: inngest.Function[Any], *, on_failure: bool) -> int:
     """Return how many attempts the engine allows the current job."""
     sent: int | None = ctx.step._execution._request.ctx.max_attempts
     if sent is not None:
@@ -160,9 +158,7 @@ def set_step_result(
         item.step.op = server_lib.Opcode.STEP_RUN
     else:
         item.error, item.output = error, EMPTY
-        item.step.op = (
-            server_lib.Opcode.STEP_FAILED if final else server_lib.Opcode.STEP_ERROR
-        )
+        item.step.op = server_lib.Opcode.STEP_FAILED if final else server_lib.Opcode.STEP_ERROR
 
 
 def failed(error: Exception) -> CallResult:

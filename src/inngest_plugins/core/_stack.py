@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import inngest
 from anyio.from_thread import BlockingPortalProvider
@@ -14,23 +15,29 @@ from ._hook_names import HOOKS, INBOUND, Hook, check_layer
 from ._layers import Layer
 from ._plugin import StackEntry
 
-
 SDK_LOOKUP_VARIABLE = "INNGEST_PLUGINS_SDK_MEMO_LOOKUP"
 """Set to 1 to leave the SDK's own memo lookup in place, which is quadratic in the memos."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
-class BoundHook(NamedTuple):
-    """One hook of one plugin, as the dispatch loops need it."""
+@dataclass(frozen=True, slots=True)
+class BoundHook:
+    """One hook of one plugin, as the dispatch loops need it.
+
+    Attributes:
+        function: what to call.
+        index: position of the owner in the stack, 0 the outermost.
+        owner: the plugin.
+        hook: name of the hook.
+        closed: whether an exception fails the run.
+    """
 
     function: Hook
     index: int
-    """Position of the owner in the stack, 0 the outermost."""
     owner: StackEntry
     hook: str
     closed: bool
-    """Whether an exception fails the run."""
 
 
 class Stack:

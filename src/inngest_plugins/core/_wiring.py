@@ -50,7 +50,7 @@ async def _call(
 ) -> _sdk.CallResult:
     try:
         stack = compose(client, function).stack
-    except Exception as err:  # noqa: BLE001 - answered as the run's error
+    except Exception as err:
         return _sdk.failed(err)
     session = _open(stack, function, client, ctx, fn_id, middleware, portal=None)
     _sdk.replace_report_step(ctx, session.report_async)
@@ -99,7 +99,7 @@ def _call_sync(
 ) -> _sdk.CallResult:
     try:
         stack = compose(client, function).stack
-    except Exception as err:  # noqa: BLE001 - answered as the run's error
+    except Exception as err:
         return _sdk.failed(err)
     portal = Portal(stack.portals)
     try:
@@ -123,7 +123,7 @@ def _is_plain(client: inngest.Inngest, function: inngest.Function[Any]) -> bool:
     """Tell whether nothing of ours is registered; a faulty registration counts as something."""
     try:
         return not compose(client, function).stack.plugins
-    except Exception:  # noqa: BLE001 - reported where the call begins
+    except Exception:
         return False
 
 
@@ -144,9 +144,7 @@ def _open(
         bridge = Bridge(client, None)
         entries.append(bridge)
     on_failure = fn_id != function.id and fn_id == function.on_failure_fn_id
-    memos = (
-        _sdk.use_constant_time_lookup(ctx) if stack.constant_time_memos else _sdk.memos_of(ctx)
-    )
+    memos = _sdk.use_constant_time_lookup(ctx) if stack.constant_time_memos else _sdk.memos_of(ctx)
     call = Call(
         client=client,
         function=function,
@@ -165,7 +163,9 @@ def _open(
         records = bridge.records
     session = CallSession(
         call,
-        Dispatcher(f"function {function.id}, run {ctx.run_id}", records, ctx.run_id, ctx.request_id),
+        Dispatcher(
+            f"function {function.id}, run {ctx.run_id}", records, ctx.run_id, ctx.request_id
+        ),
         memos,
         portal,
     )
@@ -174,9 +174,7 @@ def _open(
 
 
 def _copying_async(original: Any) -> Any:
-    async def send_event(
-        step_id: str, events: inngest.Event | list[inngest.Event]
-    ) -> list[str]:
+    async def send_event(step_id: str, events: inngest.Event | list[inngest.Event]) -> list[str]:
         ids: list[str] = await original(step_id, copied(events))
         return ids
 
