@@ -106,7 +106,7 @@ def build_body(run: RunState, call: Call) -> bytes:
             "current": stack.index(call.led_by) + 1 if call.led_by in stack else 0,
             "stack": stack,
         },
-        "step_id": call.target,
+        "step_id": "step",
         "use_api": False,
     }
     # Memos and events are kept as canonical JSON, so the body is put together as text.

@@ -313,7 +313,7 @@ def _tell_run(
             length = request.started_at - busy_until
             text = _reason(run, busy_until, request, failing)
             rows.append(GapRow(busy_until - start, length, text))
-        marks = [*_resumed(request, steps, seen, resumed), *_reported(request, steps, seen)]
+        marks = [*_resumed(request, steps, seen, resumed), *answer_marks(request, seen)]
         for mark in marks:
             if mark.kind == "retry":
                 failing = mark.step or "the function"
@@ -373,12 +373,17 @@ def _resumed(
     return marks
 
 
-def _reported(request: RequestRecord, steps: dict[str, StepRecord], seen: set[str]) -> list[Mark]:
-    """What the answer says: its ops, or how the function ended."""
+def answer_marks(request: RequestRecord, seen: set[str]) -> list[Mark]:
+    """What an answer says: its ops, or how the function ended.
+
+    Args:
+        request: A request that has ended.
+        seen: Hashes of the steps that earlier answers reported; those of this one are added.
+    """
     if request.failure is not None:
         return [Mark(None, "failed", request.failure)]
     marks = [
-        _op_mark(op, steps.get(str(op.get("id"))), request, first=str(op.get("id")) not in seen)
+        _op_mark(op, request, first=str(op.get("id")) not in seen)
         for op in request.ops
     ]
     seen.update(str(op.get("id")) for op in request.ops)
@@ -400,10 +405,11 @@ def _is_last_attempt(request: RequestRecord) -> bool:
     return maximum is not None and request.attempt + 1 >= int(maximum)
 
 
-def _op_mark(
-    op: dict[str, Json], step: StepRecord | None, request: RequestRecord, *, first: bool
-) -> Mark:
-    key = step.key if step else str(op.get("displayName") or op.get("name"))
+def _op_mark(op: dict[str, Json], request: RequestRecord, *, first: bool) -> Mark:
+    userland: dict[str, Json] = op.get("userland") or {}
+    key = str(userland.get("id") or op.get("displayName") or op.get("name"))
+    if userland.get("index"):
+        key = f"{key}:{userland['index']}"
     attempt = f"attempt {request.attempt + 1}" if request.attempt else ""
     error: dict[str, Json] = op.get("error") or {}
     name, message = str(error.get("name") or "error"), str(error.get("message") or "")
@@ -498,6 +504,18 @@ def _totals(rows: Iterable[RequestRow]) -> tuple[HookTotal, ...]:
             )
         )
     return tuple(totals)
+
+
+def family(runs: Sequence[Run], root: Run) -> list[Run]:
+    """A run and every run that it caused: those it invoked, and those its events started."""
+    order = _in_order(runs)
+    index, depth = next((i, d) for i, (run, _, d) in enumerate(order) if run == root)
+    members = [root]
+    for run, _, below in order[index + 1 :]:
+        if below <= depth:
+            break
+        members.append(run)
+    return members
 
 
 def duration_text(seconds: float) -> str:
