@@ -382,10 +382,7 @@ def answer_marks(request: RequestRecord, seen: set[str]) -> list[Mark]:
     """
     if request.failure is not None:
         return [Mark(None, "failed", request.failure)]
-    marks = [
-        _op_mark(op, request, first=str(op.get("id")) not in seen)
-        for op in request.ops
-    ]
+    marks = [_op_mark(op, request, first=str(op.get("id")) not in seen) for op in request.ops]
     seen.update(str(op.get("id")) for op in request.ops)
     if request.status == 200:
         marks.append(Mark(None, "done", "function returned"))

@@ -1,0 +1,296 @@
+"""Examines how an app's middleware is put together: the order, and what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+
+import inngest
+
+from inngest_plugins.core import Hooks, Layer, PluginsError, Stack, StackEntry
+from inngest_plugins.core._sdk import middleware_of
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ._app import AnyFunction, App
+
+Level = typing.Literal["error", "warning"]
+
+_OFFICIAL: typing.Final = (
+    (
+        "inngest_encryption",
+        "inngest_plugins.encryption",
+        "encrypts payloads a second time; remove it, EncryptionPlugin reads what it wrote",
+    ),
+    (
+        "inngest.experimental.sentry_middleware",
+        "inngest_plugins.sentry",
+        "reports every error a second time, once for each attempt; remove it",
+    ),
+)
+"""Official middleware (by module), our plugin (by module), what happens when both are there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One middleware or plugin in the order in which inbound hooks run.
+
+    Attributes:
+        name: Its name.
+        kind: ``plugin``, ``hooks``, ``middleware`` (ordinary) or ``SDK``.
+        layer: The layer's name; empty for ordinary middleware.
+        on_error: What an exception in a hook does.
+        why: Why it stands here.
+        hooks: The hooks it has; empty for ordinary middleware.
+    """
+
+    name: str
+    kind: str
+    layer: str
+    on_error: str
+    why: str
+    hooks: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """The order of some functions that share it.
+
+    Attributes:
+        functions: Local ids of the functions.
+        places: Outermost first.
+        secret_payloads: Names of the plugins that keep payloads secret.
+    """
+
+    functions: tuple[str, ...]
+    places: tuple[Place, ...]
+    secret_payloads: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that does not work (error), or is unsafe or pointless (warning)."""
+
+    level: Level
+    where: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What an examination found.
+
+    Attributes:
+        app_id: The client's app id.
+        production: Whether the client is in production (cloud) mode.
+        sections: The orders, each with the functions that have it.
+        findings: Errors first.
+    """
+
+    app_id: str
+    production: bool
+    sections: tuple[Section, ...]
+    findings: tuple[Finding, ...]
+
+
+def examine(app: App) -> Report:
+    """Look at the middleware of an app's client and functions without running anything."""
+    findings: dict[Finding, None] = dict.fromkeys(_client_findings(app.client))
+    groups: dict[tuple[tuple[Place, ...], tuple[str, ...]], list[str]] = {}
+    for function in app.functions:
+        where = f"function {function.local_id}"
+        own = list(typing.cast("Sequence[object]", middleware_of(function)))
+        findings.update(dict.fromkeys(_entry_findings([*app.client.middleware, *own], function)))
+        try:
+            stack = Stack.of(app.client, function)
+        except PluginsError as error:
+            findings[Finding("error", where, str(error))] = None
+            continue
+        places = tuple(_places(app.client, own, stack))
+        secret = tuple(entry.name for entry in stack.plugins if entry.secret_payloads)
+        groups.setdefault((places, secret), []).append(function.local_id)
+        findings.update(dict.fromkeys(_stack_findings(app.client, own, stack)))
+    sections = tuple(
+        Section(tuple(functions), places, secret) for (places, secret), functions in groups.items()
+    )
+    ordered = sorted(_merged(findings), key=lambda finding: finding.level)
+    return Report(app.client.app_id, app.client.is_production, sections, tuple(ordered))
+
+
+def _merged(findings: dict[Finding, None]) -> list[Finding]:
+    """Findings that several functions share, told once."""
+    by_text: dict[tuple[Level, str], list[str]] = {}
+    for finding in findings:
+        by_text.setdefault((finding.level, finding.text), []).append(finding.where)
+    merged: list[Finding] = []
+    for (level, text), wheres in by_text.items():
+        functions = [w.removeprefix("function ") for w in wheres if w.startswith("function ")]
+        others = [w for w in wheres if not w.startswith("function ")]
+        if functions:
+            others.append(f"function{'s' * (len(functions) > 1)} {', '.join(functions)}")
+        merged.append(Finding(level, ", ".join(others), text))
+    return merged
+
+
+# What stands where
+
+
+def _places(client: inngest.Inngest, own: list[object], stack: Stack) -> Iterator[Place]:
+    yield Place("logger", "SDK", "", "", "the SDK's own, always first", ())
+    placed = False
+    for entry in client.middleware:
+        if not _is_ours(entry):
+            why = "client's list, inside of the plugins" if placed else "client's list"
+            yield _ordinary(entry, why)
+        elif not placed:
+            placed = True
+            yield from _plugins(stack)
+    if not placed:
+        yield from _plugins(stack)
+    for added in own:
+        if not _is_ours(added):
+            yield _ordinary(added, "function's own list, innermost")
+
+
+def _plugins(stack: Stack) -> Iterator[Place]:
+    for entry in stack.plugins:
+        same = [other.name for other in stack.plugins if other.layer is entry.layer]
+        why = f"layer {entry.layer.name}"
+        if len(same) > 1:
+            position = [id(other) for other in stack.plugins if other.layer is entry.layer]
+            why += f", number {position.index(id(entry)) + 1} of {len(same)} as listed"
+        yield Place(
+            name=entry.name,
+            kind="hooks" if isinstance(entry, Hooks) else "plugin",
+            layer=entry.layer.name,
+            on_error="logged, run goes on" if entry.fails_open() else "fails the run",
+            why=why,
+            hooks=tuple(name for name, functions in entry.hook_functions().items() if functions),
+        )
+
+
+def _ordinary(entry: object, why: str) -> Place:
+    return Place(_name_of(entry), "middleware", "", "fails the request", why, ())
+
+
+def _is_ours(entry: object) -> bool:
+    return isinstance(entry, (StackEntry, Stack))
+
+
+def _name_of(entry: object) -> str:
+    name = getattr(entry, "__qualname__", None) or type(entry).__qualname__
+    # A factory function is known by the class or function that it was made in.
+    return str(name).removesuffix(".<locals>._factory").replace(".<locals>", "")
+
+
+def _module_of(entry: object) -> str:
+    return str(getattr(entry, "__module__", None) or type(entry).__module__)
+
+
+# What is wrong
+
+
+def _client_findings(client: inngest.Inngest) -> Iterator[Finding]:
+    if not client.is_production:
+        return
+    if client.signing_key is None:
+        yield Finding(
+            "error",
+            "client",
+            "it is in production mode and has no signing key: requests cannot be verified; set "
+            "INNGEST_SIGNING_KEY, or INNGEST_DEV=1 on a development machine",
+        )
+    if client.event_key is None:
+        yield Finding(
+            "warning",
+            "client",
+            "it is in production mode and has no event key: client.send and step.send_event will "
+            "fail; set INNGEST_EVENT_KEY",
+        )
+
+
+def _entry_findings(entries: list[object], function: AnyFunction) -> Iterator[Finding]:
+    where = f"function {function.local_id}"
+    seen: set[int] = set()
+    for entry in entries:
+        if isinstance(entry, type) and issubclass(entry, (StackEntry, Stack)):
+            yield Finding(
+                "error",
+                "middleware",
+                f"{entry.__qualname__} is listed as a class: make an object of it, "
+                f"{entry.__qualname__}(...)",
+            )
+            continue
+        if _is_ours(entry):
+            continue
+        name = _name_of(entry)
+        if id(entry) in seen:
+            yield Finding("warning", where, f"middleware {name} is listed twice: it runs twice")
+        seen.add(id(entry))
+        if not function.is_handler_async and _is_async_only(entry):
+            yield Finding(
+                "error",
+                where,
+                f"middleware {name} is asynchronous (inngest.Middleware) and the function is not: "
+                "every request will fail; derive it from inngest.MiddlewareSync",
+            )
+
+
+def _is_async_only(entry: object) -> bool:
+    return (
+        isinstance(entry, type)
+        and issubclass(entry, inngest.Middleware)
+        and not issubclass(entry, inngest.MiddlewareSync)
+    )
+
+
+def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) -> Iterator[Finding]:
+    for plugin in stack.plugins:
+        where = f"plugin {plugin.name}"
+        if not any(plugin.hook_functions().values()):
+            yield Finding("warning", where, "it has no hooks: it does nothing")
+        if plugin.layer in (Layer.WIRE, Layer.CONTRACT) and plugin.fails_open():
+            yield Finding(
+                "warning",
+                where,
+                f"it is in layer {plugin.layer.name} and fails open: when it fails, payloads go out "
+                "as they are; leave fail_open alone or set it to False",
+            )
+        for text in plugin.diagnose(stack):
+            yield Finding("warning", where, text)
+    inside = False
+    for entry in client.middleware:
+        inside = inside or _is_ours(entry)
+        if not _is_ours(entry):
+            yield from _ordinary_findings(entry, stack, inside=inside)
+    for added in own:
+        if not _is_ours(added):
+            yield from _ordinary_findings(added, stack, inside=True)
+
+
+def _ordinary_findings(entry: object, stack: Stack, *, inside: bool) -> Iterator[Finding]:
+    where = f"middleware {_name_of(entry)}"
+    module = _module_of(entry)
+    for official, ours, effect in _OFFICIAL:
+        has_ours = any(_module_of(type(plugin)).startswith(ours) for plugin in stack.plugins)
+        if module.startswith(official) and has_ours:
+            yield Finding("error", where, f"stands beside {ours} and {effect}")
+            return
+    if not stack.secret_payloads:
+        return
+    secret = ", ".join(entry.name for entry in stack.plugins if entry.secret_payloads)
+    if inside:
+        yield Finding(
+            "warning",
+            where,
+            f"it runs inside of {secret}: it sees payloads in the clear (only in "
+            "before_send_events ciphertext), so check what it does with them",
+        )
+    else:
+        yield Finding(
+            "warning",
+            where,
+            f"it runs outside of {secret}: in transform_input and transform_output it sees "
+            "ciphertext; make it a plugin, or list it after the plugins, if it reads payloads",
+        )
