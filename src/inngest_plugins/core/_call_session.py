@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,7 +13,7 @@ from . import _attachments, _sdk
 from ._call import AsyncContext, Call, Opened, current_step
 from ._composition import unmet
 from ._dispatch import ALL, Dispatcher, Sequence
-from ._drive import Portal, run_async, start_async
+from ._drive import Portal, advance, resume, start_async
 from ._outcome import Outcome
 from ._running_step import RunningStep
 from ._send import Send
@@ -80,6 +80,11 @@ class CallSession:
         self._step_result: tuple[Any, Exception | None, bool] | None = None
         self._sending: SendSession | None = None
 
+    @property
+    def wraps_steps(self) -> bool:
+        """Whether a plugin wants to be around the steps that run."""
+        return bool(self._stack.hooks("around_step"))
+
     # ------------------------------------------------------------ the SDK's hooks
 
     def on_transform_input(self) -> Awaitable[None] | None:
@@ -140,7 +145,9 @@ class CallSession:
                 if self.call.failure is not None:
                     raise _sdk.interrupt_at(info)
                 return reported
-            step = await run_async(self._reach(info))
+            awaitable, step = advance(sequence := self._reach(info))
+            if awaitable is not None:
+                step = await resume(sequence, awaitable)
             reported = await original(info)
             return reported if step is None else RunningStep(self, step, reported)
 
@@ -191,12 +198,8 @@ class CallSession:
         return step
 
     def _transform_step_input(self, step: Step) -> Sequence:
-        hooks = self._stack.hooks("transform_step_input")
-        if not hooks:
-            return
-        outer = self._stack.outer_count
+        outer_hooks, inner_hooks = self._stack.parts("transform_step_input")
         args = (self.call, step)
-        inner_hooks = tuple(bound for bound in hooks if bound.index >= outer)
         yield from self._dispatcher.fire(inner_hooks, args, self._raise_here)
         if step.attachments and step.input is not None:
             payload = step.input["payload"]
@@ -204,7 +207,7 @@ class CallSession:
                 **(payload.get("data") or {}),
                 _attachments.EVENT_KEY: step.attachments,
             }
-        yield from self._dispatcher.fire(hooks, args, self._raise_here, below=outer)
+        yield from self._dispatcher.fire(outer_hooks, args, self._raise_here)
 
     def enter_step(
         self,
@@ -270,27 +273,24 @@ class CallSession:
 
     def _transform_input(self) -> Sequence:
         call = self.call
-        for plugin in unmet(call.client, self._stack):
-            hooks = self._stack.hooks("on_register")
-            yield from self._dispatcher.fire(
-                tuple(bound for bound in hooks if bound.owner is plugin),
-                (call.client,),
-                self._failed,
-            )
-        hooks = self._stack.hooks("transform_input")
-        outer = self._stack.outer_count
+        stack = self._stack
+        fire = self._dispatcher.fire
         args = (call,)
-        self._entered = outer
-        yield from self._dispatcher.fire(hooks, args, self._failed_entering, below=outer)
+        if hooks := stack.hooks("on_register"):
+            new = unmet(call.client, stack)
+            met = tuple(bound for bound in hooks if bound.owner in new)
+            yield from fire(met, (call.client,), self._failed)
+        outer_hooks, inner_hooks = stack.parts("transform_input")
+        self._entered = stack.outer_count
+        if outer_hooks:
+            yield from fire(outer_hooks, args, self._failed_entering)
         self._split_attachments()
         self._entered = ALL
-        yield from self._dispatcher.fire(
-            tuple(bound for bound in hooks if bound.index >= outer), args, self._failed_entering
-        )
+        if inner_hooks:
+            yield from fire(inner_hooks, args, self._failed_entering)
         self._memoizing = True
-        yield from self._dispatcher.fire(
-            self._stack.hooks("before_memoization"), args, self._failed
-        )
+        if hooks := stack.hooks("before_memoization"):
+            yield from fire(hooks, args, self._failed)
         self._raise_failure()
 
     def _failed_entering(self, bound: BoundHook, err: Exception) -> None:
@@ -321,21 +321,14 @@ class CallSession:
     def _end_memoization(self) -> Sequence:
         if self._memoizing and not self._replayed:
             self._replayed = True
-            yield from self._dispatcher.fire(
-                self._stack.hooks("after_memoization"),
-                (self.call,),
-                self._failed,
-                below=self._entered,
-            )
+            yield from self._fire("after_memoization")
 
     def _begin_execution(self, *, raising: bool = True) -> Sequence:
         if not self._executing and self._memoizing:
             self._executing = True
             yield from self._end_memoization()
             self.call._executing = True  # noqa: SLF001
-            yield from self._dispatcher.fire(
-                self._stack.hooks("before_execution"), (self.call,), self._failed
-            )
+            yield from self._fire("before_execution")
         if raising:
             self._raise_failure()
 
@@ -349,12 +342,7 @@ class CallSession:
         yield from self._end_memoization()
         self._executed = True
         if self._executing:
-            yield from self._dispatcher.fire(
-                self._stack.hooks("after_execution"),
-                (self.call,),
-                self._failed,
-                below=self._entered,
-            )
+            yield from self._fire("after_execution")
 
     def _after_execution(self) -> Sequence:
         if not self._executing:
@@ -403,24 +391,20 @@ class CallSession:
             else:
                 self._dispatcher.ignored(bound, err)
 
-        hooks = self._stack.hooks("transform_output")
+        outer_hooks, inner_hooks = self._stack.parts("transform_output")
+        fire = self._dispatcher.fire
         args = (self.call, outcome)
-        outer = self._stack.outer_count
-        inner_hooks = tuple(b for b in hooks if outer <= b.index < self._entered)
-        yield from self._dispatcher.fire(inner_hooks, args, failed)
+        if inner_hooks:
+            yield from fire(inner_hooks, args, failed, below=self._entered)
         if outcome.error is None and outcome.has_output:
             outcome.output = _attachments.join(outcome.output, outcome.attachments)
-        yield from self._dispatcher.fire(hooks, args, failed, below=min(outer, self._entered))
+        if outer_hooks:
+            yield from fire(outer_hooks, args, failed, below=self._entered)
 
     def _before_response(self) -> Sequence:
         if not self._responded:
             self._responded = True
-            yield from self._dispatcher.fire(
-                self._stack.hooks("before_response"),
-                (self.call,),
-                self._failed,
-                below=self._entered,
-            )
+            yield from self._fire("before_response")
         self._raise_failure()
 
     # ------------------------------------------------------------ the end
@@ -463,16 +447,18 @@ class CallSession:
     def _close(self, error: BaseException | None) -> Sequence:
         if not self._responded and self._entered:
             self._responded = True
-            yield from self._dispatcher.fire(
-                self._stack.hooks("before_response"),
-                (self.call,),
-                self._failed,
-                below=self._entered,
-            )
+            yield from self._fire("before_response")
         self.call._ended = True  # noqa: SLF001
         yield from self.exit_contexts(self.call._contexts, error)  # noqa: SLF001
 
-    # ------------------------------------------------------------ failures
+    # ------------------------------------------------------------ hooks and their failures
+
+    def _fire(self, name: str) -> Iterable[Awaitable[Any]]:
+        """Fire a hook that takes the call alone, for the plugins that the request has reached."""
+        hooks = self._stack.hooks(name)
+        if not hooks:
+            return ()
+        return self._dispatcher.fire(hooks, (self.call,), self._failed, below=self._entered)
 
     def ran(self, step: Step) -> None:
         """Note the step whose handler runs in this request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import weakref
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import inngest
 
 from . import _sdk
-from ._bridge import INERT, Bridge
+from ._entry import ListEntry
 from ._plugin import StackEntry
 from ._stack import Stack
 
@@ -63,28 +64,20 @@ def compose(client: inngest.Inngest, function: inngest.Function[Any] | None = No
     return merged
 
 
-def middleware_for(
-    entry: StackEntry | Stack, client: inngest.Inngest, raw_request: object
-) -> inngest.MiddlewareSync:
-    """Return the middleware by which an entry takes part in a request.
+def leads(entry: ListEntry, client: inngest.Inngest) -> bool:
+    """Tell whether an entry is the one of the client's list that carries the whole stack.
 
-    The first plugin of the client's list carries the whole stack; the others are inert, so that
-    each costs no more than the SDK's own loop.
+    That is the first of the list; the others are inert, so that each costs no more than the SDK's
+    own loop.
     """
-    composed = _of_client.get(client)
-    if composed is None or not _same(composed.middleware, client.middleware):
-        try:
-            composed = compose(client)
-        except Exception:
-            return INERT
-    return Bridge(client, raw_request) if composed.lead is entry else INERT
+    try:
+        return compose(client).lead is entry
+    except Exception:
+        return False
 
 
 def unmet(client: inngest.Inngest, stack: Stack) -> Sequence[StackEntry]:
     """Return the plugins of the stack that have not met this client; from now on they have."""
-    met = _met.get(client)
-    if met is not None and all(id(plugin) in met for plugin in stack.plugins):
-        return ()
     with _meeting:
         met = _met.setdefault(client, set())
         new = [plugin for plugin in stack.plugins if id(plugin) not in met]
@@ -94,6 +87,8 @@ def unmet(client: inngest.Inngest, stack: Stack) -> Sequence[StackEntry]:
 
 def _composed(middleware: Sequence[Any]) -> Composition:
     entries = _entries(middleware)
+    for entry in entries:
+        entry.forget_client()
     return Composition(tuple(middleware), Stack(*entries), entries[0] if entries else None)
 
 
@@ -102,4 +97,4 @@ def _entries(middleware: Sequence[Any]) -> list[StackEntry | Stack]:
 
 
 def _same(kept: tuple[Any, ...], now: Sequence[Any]) -> bool:
-    return len(kept) == len(now) and all(a is b for a, b in zip(kept, now, strict=True))
+    return len(kept) == len(now) and all(map(operator.is_, kept, now))

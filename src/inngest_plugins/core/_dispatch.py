@@ -24,21 +24,21 @@ class Dispatcher:
     """Calls the hooks of one stack for one call or one send.
 
     Attributes:
-        where: function and run, for log lines.
+        function_id: id of the function, or None outside of a run.
         records: where to note each hook that ran, or None.
         running: the hook that runs now.
     """
 
-    __slots__ = ("records", "request_id", "run_id", "running", "where")
+    __slots__ = ("function_id", "records", "request_id", "run_id", "running")
 
     def __init__(
         self,
-        where: str,
+        function_id: str | None,
         records: list[HookRecord] | None,
         run_id: str | None = None,
         request_id: str | None = None,
     ) -> None:
-        self.where = where
+        self.function_id = function_id
         self.records = records
         self.run_id = run_id
         self.request_id = request_id
@@ -117,10 +117,11 @@ class Dispatcher:
     def ignored(self, bound: BoundHook, err: BaseException) -> None:
         """Log the exception of a hook that must not disturb the run."""
         logger.error(
-            "plugin %r raised %s in %s, which was ignored (%s)",
+            "plugin %r raised %s in %s, which was ignored (function %s, run %s)",
             bound.owner.name,
             type(err).__name__,
             bound.hook,
-            self.where,
+            self.function_id,
+            self.run_id,
             exc_info=err,
         )

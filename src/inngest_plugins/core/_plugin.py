@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import inngest
 
+from ._entry import ListEntry
 from ._hook_names import HOOKS, Hook, check_hook, check_layer, check_no_misspelt_hook
 from ._layers import Layer
 
@@ -23,12 +24,8 @@ if TYPE_CHECKING:
     from ._step import Step
 
 
-class StackEntry:
+class StackEntry(ListEntry):
     """What may stand in a stack: a `Plugin` or a `Hooks`.
-
-    An entry is itself what goes into `middleware=[...]`: the SDK calls it once for each request,
-    and gets the middleware that drives the whole stack of that list, or an inert one when another
-    entry of the list already does.
 
     Attributes:
         layer: where in the stack it sits.
@@ -63,12 +60,6 @@ class StackEntry:
         """
         del stack
         return ()
-
-    def __call__(self, client: inngest.Inngest, raw_request: object) -> inngest.MiddlewareSync:
-        """Join a request: called by the SDK for each entry of `middleware=[...]`."""
-        from ._composition import middleware_for
-
-        return middleware_for(self, client, raw_request)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

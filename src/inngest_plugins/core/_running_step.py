@@ -34,8 +34,9 @@ class RunningStep:
         entered = await self._reported.__aenter__()
         self._begin()
         try:
-            await run_async(self._session.enter_step(self._step, self._opened))
-            self._check()
+            if self._session.wraps_steps:
+                await run_async(self._session.enter_step(self._step, self._opened))
+                self._check()
         except BaseException as err:
             await self.__aexit__(type(err), err, err.__traceback__)
             raise
@@ -48,7 +49,8 @@ class RunningStep:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await run_async(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
+            if self._opened:
+                await run_async(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
         finally:
             self._end()
             await self._reported.__aexit__(exc_type, exc, traceback)
@@ -57,8 +59,9 @@ class RunningStep:
         entered = self._reported.__enter__()
         self._begin()
         try:
-            self._portal.run(self._session.enter_step(self._step, self._opened))
-            self._check()
+            if self._session.wraps_steps:
+                self._portal.run(self._session.enter_step(self._step, self._opened))
+                self._check()
         except BaseException as err:
             self.__exit__(type(err), err, err.__traceback__)
             raise
@@ -71,7 +74,8 @@ class RunningStep:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self._portal.run(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
+            if self._opened:
+                self._portal.run(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
         finally:
             self._end()
             self._reported.__exit__(exc_type, exc, traceback)

@@ -10,6 +10,7 @@ from typing import Any
 import inngest
 from anyio.from_thread import BlockingPortalProvider
 
+from ._entry import ListEntry
 from ._errors import RegistrationError
 from ._hook_names import HOOKS, INBOUND, Hook, check_layer
 from ._layers import Layer
@@ -40,7 +41,7 @@ class BoundHook:
     closed: bool
 
 
-class Stack:
+class Stack(ListEntry):
     """Plugins in the order in which they work, outermost first.
 
     Plugins that stand in one `middleware=[...]` form a stack by themselves; build one explicitly to
@@ -82,7 +83,14 @@ class Stack:
             check_layer(repr(entry), entry.layer)
         self._plugins = tuple(sorted(flat, key=lambda entry: entry.layer))
         self._hooks = {name: _bind(name, self._plugins) for name in HOOKS}
-        self._outer = sum(entry.layer <= Layer.WIRE for entry in self._plugins)
+        self._outer = outer = sum(entry.layer <= Layer.WIRE for entry in self._plugins)
+        self._parts = {
+            name: (
+                tuple(bound for bound in hooks if bound.index < outer),
+                tuple(bound for bound in hooks if bound.index >= outer),
+            )
+            for name, hooks in self._hooks.items()
+        }
         self.portals = BlockingPortalProvider()
         self.constant_time_memos = os.environ.get(SDK_LOOKUP_VARIABLE, "").lower() not in _TRUE
 
@@ -106,6 +114,10 @@ class Stack:
         """How many plugins sit at WIRE or further out; attachments are joined inside of them."""
         return self._outer
 
+    def parts(self, name: str) -> tuple[tuple[BoundHook, ...], tuple[BoundHook, ...]]:
+        """Return the functions of a hook at WIRE or further out, and those further in."""
+        return self._parts[name]
+
     def hooks(self, name: str) -> tuple[BoundHook, ...]:
         """Return the functions of a hook in the order in which they are called."""
         return self._hooks[name]
@@ -124,12 +136,6 @@ class Stack:
         from ._composition import compose
 
         return compose(client, function).stack
-
-    def __call__(self, client: inngest.Inngest, raw_request: object) -> inngest.MiddlewareSync:
-        """Join a request: called by the SDK for each entry of `middleware=[...]`."""
-        from ._composition import middleware_for
-
-        return middleware_for(self, client, raw_request)
 
     def __iter__(self) -> Iterator[StackEntry]:
         return iter(self._plugins)

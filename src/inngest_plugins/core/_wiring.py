@@ -35,23 +35,28 @@ def call(
     middleware: _sdk.Manager,
 ) -> Awaitable[_sdk.CallResult]:
     """`Function.call`: one request of an async function."""
-    if _is_plain(client, function):
+    try:
+        stack = compose(client, function).stack
+    except Exception as err:
+        return _answer(_sdk.failed(err))
+    if not stack.plugins:
         return original(function, client, ctx, fn_id, middleware)
-    return _call(original, function, client, ctx, fn_id, middleware)
+    return _call(original, stack, function, client, ctx, fn_id, middleware)
+
+
+async def _answer(result: _sdk.CallResult) -> _sdk.CallResult:
+    return result
 
 
 async def _call(
     original: Callable[..., Awaitable[_sdk.CallResult]],
+    stack: Stack,
     function: inngest.Function[Any],
     client: inngest.Inngest,
     ctx: inngest.Context,
     fn_id: str,
     middleware: _sdk.Manager,
 ) -> _sdk.CallResult:
-    try:
-        stack = compose(client, function).stack
-    except Exception as err:
-        return _sdk.failed(err)
     session = _open(stack, function, client, ctx, fn_id, middleware, portal=None)
     _sdk.replace_report_step(ctx, session.report_async)
     if stack.sends:
@@ -82,25 +87,26 @@ def call_sync(
     It runs in a copy of the context: the SDK's pool threads, and the threads of a WSGI server,
     would carry what plugins set into the next run.
     """
-    if _is_plain(client, function):
+    try:
+        stack = compose(client, function).stack
+    except Exception as err:
+        return _sdk.failed(err)
+    if not stack.plugins:
         return original(function, client, ctx, fn_id, middleware)
     return contextvars.copy_context().run(
-        _call_sync, original, function, client, ctx, fn_id, middleware
+        _call_sync, original, stack, function, client, ctx, fn_id, middleware
     )
 
 
 def _call_sync(
     original: Callable[..., _sdk.CallResult],
+    stack: Stack,
     function: inngest.Function[Any],
     client: inngest.Inngest,
     ctx: inngest.ContextSync,
     fn_id: str,
     middleware: _sdk.Manager,
 ) -> _sdk.CallResult:
-    try:
-        stack = compose(client, function).stack
-    except Exception as err:
-        return _sdk.failed(err)
     portal = Portal(stack.portals)
     try:
         session = _open(stack, function, client, ctx, fn_id, middleware, portal=portal)
@@ -117,14 +123,6 @@ def _call_sync(
         return settled
     finally:
         portal.close()
-
-
-def _is_plain(client: inngest.Inngest, function: inngest.Function[Any]) -> bool:
-    """Tell whether nothing of ours is registered; a faulty registration counts as something."""
-    try:
-        return not compose(client, function).stack.plugins
-    except Exception:
-        return False
 
 
 def _open(
@@ -240,9 +238,8 @@ def send_sync(
 def _open_send(client: inngest.Inngest, stack: Stack, *, portal: Portal | None) -> SendSession:
     run = current_call.get()
     send = Send([], call=run, step=current_step.get(), client=client, stack=stack)
-    where = "outside of a run" if run is None else f"run {run.run_id}"
     dispatcher = Dispatcher(
-        f"sending events, {where}",
+        None if run is None else run.function_id,
         recorder.get(),
         None if run is None else run.run_id,
         None if run is None else run.request_id,
