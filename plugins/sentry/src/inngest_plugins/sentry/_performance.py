@@ -1,0 +1,163 @@
+"""The transaction of a request, and its place in the run's trace."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+import sentry_sdk
+from sentry_sdk.client import BaseClient
+from sentry_sdk.tracing import Span
+from sentry_sdk.tracing_utils import has_tracing_enabled
+
+from inngest_plugins.core import Call, Step
+
+from ._queues import ORIGIN, SYSTEM, body_size, destination_of
+from ._trace import Carrier, RunTrace
+
+_ENGINE_EVENTS = "inngest/"
+_HTTP_SERVER = "http.server"
+
+
+def records_transactions(client: BaseClient) -> bool:
+    """Tell whether Sentry's tracing is on, in the mode that knows transactions.
+
+    Span streaming (`trace_lifecycle="stream"`) has none; there the plugin leaves tracing alone.
+    """
+    options = client.options
+    experiments = options.get("_experiments") or {}
+    lifecycle = options.get("trace_lifecycle") or experiments.get("trace_lifecycle")
+    return has_tracing_enabled(options) and lifecycle != "stream"
+
+
+def is_first_request(call: Call) -> bool:
+    """Tell whether this is the request with which the run begins."""
+    return call.attempt == 0 and call.memo_count == 0 and call.target is None
+
+
+def join_trace(scope: sentry_sdk.Scope, call: Call, carrier: Carrier | None) -> RunTrace:
+    """Make everything that is captured in the scope part of the run's trace.
+
+    Args:
+        scope: the call's own isolation scope.
+        call: the request.
+        carrier: the sender's headers, or None. Sentry refuses those of another organisation.
+
+    Returns:
+        The trace that the run is part of.
+    """
+    if carrier is not None:
+        scope.generate_propagation_context(carrier.headers())
+        if scope.get_active_propagation_context().trace_id != carrier.trace_id:
+            carrier = None
+    trace = RunTrace.of(call.run_id, call.trace_headers, carrier)
+    if carrier is None:
+        scope.set_new_propagation_context()
+        scope.get_active_propagation_context().trace_id = trace.trace_id
+    if not is_first_request(call):
+        scope.get_active_propagation_context().parent_span_id = trace.root_span_id
+    return trace
+
+
+class RequestTrace:
+    """The spans of one request: none for what is replayed.
+
+    Args:
+        call: the request.
+        scope: the call's own isolation scope, after `join_trace`.
+        trace: what `join_trace` returned.
+        name: name of the transaction.
+    """
+
+    def __init__(self, call: Call, scope: sentry_sdk.Scope, trace: RunTrace, name: str) -> None:
+        self._replay: Span | None = None
+        first = is_first_request(call)
+        context = scope.get_active_propagation_context()
+        options: dict[str, Any] = {
+            "op": "queue.process",
+            "name": name,
+            "source": "task",
+            "origin": ORIGIN,
+            "trace_id": trace.trace_id,
+            "parent_span_id": context.parent_span_id,
+            "parent_sampled": context.parent_sampled,
+            "baggage": context.baggage,
+        }
+        if first:
+            options["span_id"] = trace.root_span_id
+        _drop_http_transaction()
+        self.transaction = sentry_sdk.start_transaction(
+            custom_sampling_context={
+                "inngest": {
+                    "app_id": call.app_id,
+                    "function_id": call.function_id,
+                    "event_name": call.event.name,
+                    "run_id": call.run_id,
+                }
+            },
+            **options,
+        )
+        if self.transaction.sampled:
+            self._describe(call, first=first)
+
+    def open_in(self, stack: ExitStack) -> None:
+        """Make the transaction the active one until the stack is closed."""
+        stack.enter_context(self.transaction)
+
+    def begin_replay(self, call: Call) -> None:
+        """The function begins to replay what is memoized, if anything is."""
+        if call.memo_count and self.transaction.sampled:
+            self._replay = self.transaction.start_child(
+                op="inngest.memoization", name="memoization", origin=ORIGIN
+            )
+            self._replay.set_data("inngest.memoized_steps", call.memo_count)
+
+    def end_replay(self) -> None:
+        """All memoized steps have been replayed."""
+        if self._replay is not None:
+            self._replay.finish()
+            self._replay = None
+
+    def step(self, call: Call, step: Step) -> AbstractContextManager[Any]:
+        """Return the span of a step that really runs."""
+        if not self.transaction.sampled:
+            return nullcontext()
+        span = sentry_sdk.start_span(op="inngest.step", name=step.id, origin=ORIGIN)
+        span.set_data("inngest.step.op", step.op)
+        span.set_data("inngest.attempt", call.attempt)
+        return span
+
+    def end(self, status: str) -> None:
+        """Set what the request came to; the transaction ends with the stack it was opened in."""
+        self.end_replay()
+        self.transaction.set_status(status)
+
+    def _describe(self, call: Call, *, first: bool) -> None:
+        event, data = call.event, self.transaction.set_data
+        internal = event.name.startswith(_ENGINE_EVENTS)
+        names = [call.function_id] if internal else [one.name for one in call.events]
+        data("messaging.system", SYSTEM)
+        data("messaging.destination.name", destination_of(names))
+        data("messaging.message.id", event.id)
+        data("messaging.message.retry.count", call.attempt)
+        data("messaging.batch.message_count", len(call.events))
+        data("inngest.run.id", call.run_id)
+        if not first:
+            # The message was received once: only then do latency and size mean something.
+            return
+        size = body_size(call.events)
+        if size is not None:
+            data("messaging.message.body.size", size)
+        if event.ts:
+            data("messaging.message.receive.latency", max(0.0, time.time() * 1000 - event.ts))
+
+
+def _drop_http_transaction() -> None:
+    """Let the web framework's transaction of this request go: it would stand beside ours.
+
+    It is named after the endpoint that serves all functions, and has a trace of its own.
+    """
+    ambient = sentry_sdk.get_current_scope().transaction
+    if ambient is not None and ambient.op == _HTTP_SERVER:
+        ambient.sampled = False

@@ -1,0 +1,283 @@
+"""The plugin: its options, and the hooks that it answers."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Awaitable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import inngest
+import sentry_sdk
+from sentry_sdk.client import BaseClient
+from sentry_sdk.scope import add_global_event_processor
+
+from inngest_plugins.core import (
+    Call,
+    CallKey,
+    Layer,
+    Memo,
+    Outcome,
+    Plugin,
+    Send,
+    Step,
+    require_extra,
+)
+
+from ._flush import Flusher, is_serverless
+from ._performance import records_transactions
+from ._privacy import Decrypted
+from ._queues import begin_publish, end_publish
+from ._request import Request
+from ._settings import BeforeCapture, Capture, CaughtStepErrors, Settings, StepErrors
+from ._step_names import StepNames
+from ._trace import Carrier, take_carrier, without_carrier_in_event
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
+
+_REQUEST = CallKey[Request]("sentry.request")
+_UNSENDABLE_LOG = "output_unserializable: "
+_SDK_RESPONSE_MODULE = "comm_lib"
+_MAX_PENDING_LOGS = 100
+
+
+class SentryPlugin(Plugin):
+    """Reports each failure of a run to Sentry once, on the right run, without its payload.
+
+    Errors, breadcrumbs and cron check-ins work as soon as `sentry_sdk.init` was called;
+    transactions and queue spans when Sentry's tracing is on. If Sentry is not initialised, the
+    plugin says so once and does nothing.
+
+    Args:
+        capture: "final" reports an error when the engine will not try again; "every" reports also
+            each attempt before that, at level `warning`.
+        step_errors: "capture" reports the failure of a step when it has finally failed, with its
+            real exception, and not again when the function passes it on. "breadcrumb" leaves a
+            breadcrumb, and reports the `inngest.StepError` if the function passes it on.
+        caught_step_errors: what becomes of a step's final failure that the function's code
+            catches: "warning" reports it at that level, "ignore" does not.
+        send_payloads: True adds the events' data to Sentry's events, and keeps local variables
+            that show payloads.
+        send_decrypted: what may leave although a plugin of the stack keeps payloads secret, by
+            name: "frame_variables", "exception_values", "log_messages", "payloads" (the last with
+            `send_payloads`).
+        propagate: True lets sent events carry the trace to the runs they start, under the
+            reserved key `_sentry` of their data, when tracing is on.
+        crons: True sends check-ins for runs that a cron trigger has started.
+        flush: True lets each request wait until Sentry has got its events; False does not; None
+            does so on serverless platforms, which freeze a process that has answered.
+        flush_timeout: how long a request waits for that at most, in seconds.
+        before_capture: called with the call, the outcome (None when a plugin failed elsewhere)
+            and the event before one of the plugin's own error events is captured; returns the
+            event, edited or not, or None to drop it.
+
+    Raises:
+        MissingExtraError: sentry-sdk is not installed.
+        ValueError: an option has a value that it cannot have.
+
+    Example:
+        ```python
+        sentry_sdk.init(dsn=..., traces_sample_rate=0.1)
+        client = inngest.Inngest(app_id="shop", middleware=[SentryPlugin()])
+        ```
+    """
+
+    layer = Layer.OBSERVE
+
+    def __init__(
+        self,
+        *,
+        capture: Capture = "final",
+        step_errors: StepErrors = "capture",
+        caught_step_errors: CaughtStepErrors = "warning",
+        send_payloads: bool = False,
+        send_decrypted: Collection[Decrypted] = (),
+        propagate: bool = True,
+        crons: bool = True,
+        flush: bool | None = None,
+        flush_timeout: float = 2.0,
+        before_capture: BeforeCapture | None = None,
+    ) -> None:
+        require_extra("sentry", "sentry_sdk")
+        if flush_timeout <= 0:
+            raise ValueError(f"SentryPlugin(flush_timeout={flush_timeout!r}) must be above 0 s")
+        self._settings = Settings(
+            capture=capture,
+            step_errors=step_errors,
+            caught_step_errors=caught_step_errors,
+            send_payloads=send_payloads,
+            send_decrypted=send_decrypted,
+            propagate=propagate,
+            crons=crons,
+            before_capture=before_capture,
+        )
+        wanted = is_serverless() if flush is None else flush
+        self._flusher = Flusher(flush_timeout) if wanted else None
+        self._names = StepNames()
+        self._warned = threading.Lock()
+        self._unsendable: deque[None] = deque(maxlen=_MAX_PENDING_LOGS)
+        self._listening = threading.Lock()
+
+    # ------------------------------------------------------------ hooks
+
+    def on_register(self, client: inngest.Inngest) -> None:
+        """Listen to what the SDK logs of outputs that the plugin has reported."""
+        del client
+        if self._listening.acquire(blocking=False):
+            add_global_event_processor(self._drop_repeated_log)
+
+    def transform_input(self, call: Call) -> Awaitable[None] | None:
+        """Begin the request: its scope, its place in the trace, its transaction."""
+        carrier, memo_data = _take_carriers(call)
+        client = self._active_client(call.client)
+        if client is None:
+            return None
+        request = Request(call, client, self._settings, carrier, memo_data, self._names)
+        call[_REQUEST] = request
+        if self._flusher is None:
+            call.enter(request)
+            return None
+        flushed = _Flushed(request, self._flusher, client, call)
+        if call.is_async:
+            return call.enter_async(flushed)
+        call.enter(flushed)
+        return None
+
+    def before_memoization(self, call: Call) -> None:
+        """Begin the span of the replay."""
+        request = call.get(_REQUEST)
+        if request is not None:
+            request.begin_replay()
+
+    def after_memoization(self, call: Call) -> None:
+        """End the span of the replay."""
+        request = call.get(_REQUEST)
+        if request is not None:
+            request.end_replay()
+
+    def around_step(self, call: Call, step: Step) -> AbstractContextManager[None]:
+        """Hold a scope and a span open while the step runs."""
+        request = call.get(_REQUEST)
+        return nullcontext() if request is None else request.step(step)
+
+    def transform_step_input(self, call: Call, step: Step) -> None:
+        """Leave a breadcrumb of a wait, an invoke or an AI request."""
+        request = call.get(_REQUEST)
+        if request is not None:
+            request.leaving(step)
+
+    def transform_output(self, call: Call, outcome: Outcome) -> None:
+        """Report what failed for good."""
+        request = call.get(_REQUEST)
+        if request is not None and request.ended(outcome):
+            self._unsendable.append(None)
+
+    def before_send_events(self, send: Send) -> None:
+        """Begin the spans of a send, and put the trace into its events."""
+        client = self._active_client(send.client)
+        if client is not None and records_transactions(client):
+            begin_publish(send, propagate=self._settings.propagate)
+
+    def after_send_events(self, send: Send) -> None:
+        """End the spans of a send, and leave a breadcrumb."""
+        if self._active_client(send.client) is None:
+            return
+        end_publish(send)
+        names = ", ".join(sorted({event.name for event in send.events}))
+        done = send.error is None
+        sentry_sdk.add_breadcrumb(
+            type="default",
+            category="inngest.send",
+            level="info" if done else "error",
+            message=f"{'sent' if done else 'could not send'} {len(send.events)} event(s): {names}",
+            data={"ids": send.ids[:20]},
+        )
+
+    # ------------------------------------------------------------ inside
+
+    def _active_client(self, client: inngest.Inngest) -> BaseClient | None:
+        found = sentry_sdk.get_client()
+        if found.is_active():
+            return found
+        if self._warned.acquire(blocking=False):
+            client.logger.warning(
+                "SentryPlugin does nothing: Sentry is not initialised. Call sentry_sdk.init(...) "
+                "before the first request."
+            )
+        return None
+
+    def _drop_repeated_log(self, event: Event, hint: Hint) -> Event | None:
+        """Drop the event that Sentry's logging integration makes of an output reported here.
+
+        The SDK logs it when the hooks are over, outside of the request's scope.
+        """
+        record = (hint or {}).get("log_record")
+        if (
+            record is None
+            or not self._unsendable
+            or _SDK_RESPONSE_MODULE not in record.pathname
+            or not str(record.msg).startswith(_UNSENDABLE_LOG)
+        ):
+            return event
+        try:
+            self._unsendable.pop()
+        except IndexError:
+            return event
+        return None
+
+
+class _Flushed:
+    """A request that waits, when it is over, until Sentry has got its events."""
+
+    def __init__(self, request: Request, flusher: Flusher, client: BaseClient, call: Call) -> None:
+        self._request = request
+        self._flusher = flusher
+        self._client = client
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._request.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._request.__exit__(exc_type, exc, traceback)
+        self._flusher.wait_sync(self._client)
+
+    async def __aenter__(self) -> None:
+        self._request.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._request.__exit__(exc_type, exc, traceback)
+        if not self._call.cancelled:
+            await self._flusher.wait(self._client)
+
+
+def _take_carriers(call: Call) -> tuple[Carrier | None, list[object]]:
+    """Remove the trace headers that senders put into events, and collect the memoized values."""
+    carrier = take_carrier(call.event)
+    for event in call.events:
+        take_carrier(event)
+    memo_data: list[object] = []
+    if call.memo_count:
+        for hashed_id, memo in call.memos.items():
+            data: Any = memo.data
+            if isinstance(data, dict) and "data" in data:
+                # What a wait received is a whole event.
+                clean = without_carrier_in_event(data)
+                if clean is not data:
+                    call.memos[hashed_id] = Memo(data=clean, error=memo.error)
+                    data = clean
+            memo_data.append(data)
+    return carrier, memo_data
