@@ -1,0 +1,82 @@
+# Everything a contributor runs. Each target does its own set-up: all it takes is make and
+# Python 3.10 or newer with venv.
+
+PYTHON ?= python3
+UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+RUN = $(UV) run --frozen --all-groups
+
+# What uv would otherwise fetch is a Python of its own: the ones that are there are used.
+export UV_PYTHON_DOWNLOADS ?= never
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  \1|/' | column -t -s '|'
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/.synced: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	test -d .venv || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" .venv
+	$(UV) sync --quiet --frozen --all-groups
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.synced ## Make .venv with everything the other targets need.
+
+.PHONY: demo
+demo: setup ## Run the example shop on the embedded engine and draw the run.
+	$(RUN) python examples/shop/demo.py
+
+.PHONY: demo-picture
+demo-picture: setup ## Draw docs/run.svg anew from a run of the demo.
+	$(RUN) python examples/shop/demo.py --svg docs/run.svg
+
+.PHONY: test
+test: setup ## Run the tests, with branch coverage.
+	$(RUN) coverage erase
+	$(RUN) coverage run -m pytest
+	$(RUN) coverage combine --quiet
+	$(RUN) coverage report
+
+.PHONY: test-all
+test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.
+	$(RUN) python .ci/matrix.py
+
+.PHONY: test-live
+test-live: setup ## Run the live suite against the server at INNGEST_DEV_URL.
+	$(RUN) pytest -m live tests/live
+
+.PHONY: lint
+lint: setup ## Check style.
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+.PHONY: types
+types: setup ## Check types, with mypy and with pyright.
+	$(RUN) mypy
+	$(RUN) pyright
+
+.PHONY: format
+format: setup ## Mend what ruff can mend.
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+.PHONY: bench
+bench: setup ## Print the benchmarks.
+	$(RUN) python benchmarks/run.py
+
+.PHONY: build
+build: setup ## Build the wheel and the sdist into dist/.
+	rm -rf dist
+	$(UV) build --quiet
+
+.PHONY: check-wheel
+check-wheel: build ## Install the wheel in an empty environment and run the demo from outside.
+	$(RUN) python .ci/check_wheel.py
+
+.PHONY: clean
+clean: ## Remove what the other targets made.
+	rm -rf .venv .venv-* .uv dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
