@@ -48,7 +48,7 @@ MILLISECONDS = range(1_780_000_000_000, 1_900_000_000_000)
 # Fields that hold nothing but identifiers in shapes of their own.
 IDENTIFIERS = {"job_id", "qi_id", "gid", "sid", "dsid", "x-inngest-job-id", "tracestate"}
 # The function's version counts how often the recorded server saw it changed.
-IDENTIFIERS |= {"source_fn_v"}
+IDENTIFIERS.add("source_fn_v")
 # Timings of the SDK, not of the engine.
 IGNORED_HEADERS = {"server-timing", "content-length"}
 # Recordings of the SDK alone: no executor call, or calls that a person made with curl.
@@ -168,7 +168,11 @@ async def approve(engine: LocalEngine, recording: Recording) -> None:
     (memo,) = calls[1]["request"]["body"]["steps"].values()
     wrong = {**memo["data"], "id": "another"}
     for data in (wrong, memo["data"]):
-        event = {"name": memo["name"], **{key: memo[key] for key in ("user", "v") if key in memo}, "data": data}
+        event = {
+            "name": memo["name"],
+            **{key: memo[key] for key in ("user", "v") if key in memo},
+            "data": data,
+        }
         async with httpx.AsyncClient(transport=engine.transport) as http:
             await http.post("http://engine/e/key", json=event)
     await engine.settle(timeout=20)
@@ -319,7 +323,7 @@ def differences(expected: Json, actual: Json, path: str = "$") -> typing.Iterato
                 expected.get(key, "<absent>"), actual.get(key, "<absent>"), f"{path}.{key}"
             )
     elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
-        for index, pair in enumerate(zip(expected, actual)):
+        for index, pair in enumerate(zip(expected, actual, strict=True)):
             yield from differences(*pair, f"{path}[{index}]")
     elif expected != actual or type(expected) is not type(actual):
         yield f"{path}: recorded {str(expected)[:200]}, here {str(actual)[:200]}"
@@ -354,7 +358,10 @@ async def test_recorded_scenario(name: str) -> None:
         for function, runs in expected.items():
             assert list(differences(runs, actual[function])) == []
         sent = [
-            [normal({"name": event["name"], "data": event["data"]}) for event in exchange["request"]["body"]]
+            [
+                normal({"name": event["name"], "data": event["data"]})
+                for event in exchange["request"]["body"]
+            ]
             for exchange in recording.exchanges
             if exchange["direction"] == "sdk->server" and exchange["request"]["method"] == "POST"
         ]

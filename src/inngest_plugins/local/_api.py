@@ -10,7 +10,6 @@ import base64
 import dataclasses
 import json
 import re
-import typing
 from collections.abc import Callable, Mapping
 
 from ._clock import Clock
@@ -18,7 +17,7 @@ from ._errors import LocalEngineError
 from ._events import InvalidEventError, Router
 from ._executor import Executor
 from ._ids import app_uuid, decode_ulid
-from ._metadata import MetadataRejected, apply_update
+from ._metadata import MetadataRejectedError, apply_update
 from ._protocol import decode, format_instant, steps_json
 from ._realtime import Broker, RealtimeMessage
 from ._run import Json
@@ -143,7 +142,7 @@ class Api:
             body = json.loads(request.body)
         except ValueError:
             return _error(400, "Unable to process event payload: not JSON")
-        events = typing.cast("list[Json]", body if isinstance(body, list) else [body])
+        events = body if isinstance(body, list) else [body]
         sender, ids = self._sender(request), list[str]()
         try:
             for event in events:
@@ -223,7 +222,7 @@ class Api:
             return ApiResponse(200, b"")
         try:
             apply_update(run, body)
-        except MetadataRejected as rejected:
+        except MetadataRejectedError as rejected:
             return _error(rejected.status, str(rejected))
         finally:
             self._store.save_run(run)

@@ -183,5 +183,3 @@ class Driver:
         except asyncio.TimeoutError:
             return False
         return True
-
-

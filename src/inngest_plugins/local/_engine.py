@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import json
-import logging
 import os
 import typing
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 
-import anyio
 import inngest
 
-from ._api import Api, ApiRequest, ApiResponse, UserlandTraces
+from ._api import UserlandTraces
 from ._clock import Clock, VirtualClock
-from ._driver import Driver
 from ._errors import LocalEngineError
-from ._events import Router
-from ._executor import Executor
-from ._functions import FunctionConfig, parse_registration
+from ._functions import FunctionConfig
 from ._ids import UlidFactory
 from ._inference import Infer
 from ._journal import open_journal
-from ._protocol import RawAnswer, unwrap
-from ._queue import Job
 from ._realtime import Broker, Subscription
 from ._run import HookTiming, Json, Run
-from ._state import RequestState, RunState
-from ._store import Store, is_open_to_events
-from ._transport import App, EngineTransport, redirected, serve_fastapi
+from ._session import Serve, Session, Settings
+from ._store import Store
+from ._transport import EngineTransport, serve_fastapi
 
-Events = typing.Union[inngest.Event, Sequence[inngest.Event]]
-FunctionRef = typing.Union[str, inngest.Function[typing.Any]]
-Serve = Callable[[inngest.Inngest, list[inngest.Function[typing.Any]]], typing.Any]
-
+Events = inngest.Event | Sequence[inngest.Event]
+FunctionRef = str | inngest.Function[typing.Any]
 _DEFAULT_PATH = "/api/inngest"
 _REQUEST_TIMEOUT = 7200.0
-_logger = logging.getLogger("inngest_plugins.local")
-_current_run: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-    "inngest_plugins.local.current_run", default=None
-)
 
 
 class LocalEngine:
@@ -115,50 +100,46 @@ class LocalEngine:
             )
         if not functions:
             raise LocalEngineError("LocalEngine needs at least one function")
+        self._settings = Settings(
+            client=client,
+            functions=list(functions),
+            clock=clock if clock is not None else VirtualClock(),
+            serve=serve or serve_fastapi,
+            path=serve_path or os.environ.get("INNGEST_SERVE_PATH") or _DEFAULT_PATH,
+            infer=infer,
+            request_timeout=request_timeout,
+            retry_interval=retry_interval,
+            new_ulid=UlidFactory(),
+            broker=Broker(),
+        )
         self._client = client
-        self._function_objects = list(functions)
         self._journal = journal
-        self._clock = clock if clock is not None else VirtualClock()
-        self._serve = serve or serve_fastapi
-        self._path = serve_path or os.environ.get("INNGEST_SERVE_PATH") or _DEFAULT_PATH
-        self._infer = infer
-        self._request_timeout = request_timeout
-        self._retry_interval = retry_interval
-        self._new_ulid = UlidFactory()
         self._functions: dict[str, FunctionConfig] = {}
-        self._broker = Broker()
         self._store: Store | None = None
-        self._session: _Session | None = None
+        self._session: Session | None = None
 
     # Opening and closing
 
     async def __aenter__(self) -> LocalEngine:
         if self._session is not None:
             raise LocalEngineError("this LocalEngine is open already")
-        if self._store is None or self._store.is_durable:
-            self._store = Store(open_journal(self._journal))
+        store = self._store
+        if store is None or store.is_durable:
+            store = Store(open_journal(self._journal))
         try:
-            owner = self._store.claim_app(self._client.app_id)
-            if owner != self._client.app_id:
-                raise LocalEngineError(
-                    f"journal {self._journal}: belongs to app {owner!r}, not to "
-                    f"{self._client.app_id!r}"
-                )
-            session = _Session(self, self._store)
+            self._check_owner(store)
+            session = Session(self._settings, store)
             await session.open()
         except BaseException:
-            if self._store.is_durable:
-                self._store.close()
-                self._store = None
+            store.close()
             raise
-        self._session = session
+        self._store, self._session, self._functions = store, session, session.functions
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         session, self._session = self._opened(), None
         await session.close()
-        if session.store.is_durable:
-            session.store.close()
+        session.store.close()
 
     # Starting runs
 
@@ -206,7 +187,10 @@ class LocalEngine:
         batch = [events] if isinstance(events, inngest.Event) else list(events)
         return await self._client.send(batch)
 
-    async def settle(self, timeout: float | None = None) -> None:
+    async def settle(
+        self,
+        timeout: float | None = None,
+    ) -> None:
         """Wait until nothing is left to do: every run has ended, no batch is open.
 
         With a virtual clock, sleeps and timeouts are jumped over.
@@ -282,7 +266,7 @@ class LocalEngine:
     @property
     def clock(self) -> Clock:
         """The engine's clock."""
-        return self._clock
+        return self._settings.clock
 
     @property
     def transport(self) -> EngineTransport:
@@ -310,7 +294,7 @@ class LocalEngine:
             closing the engine) ends the iteration.
         """
         self._opened()
-        return self._broker.subscribe(channel, topics)
+        return self._settings.broker.subscribe(channel, topics)
 
     def record_hooks(self, request_id: str, timings: Iterable[HookTiming]) -> None:
         """Attach plugin hook timings to the request with that ``x-request-id``.
@@ -327,10 +311,17 @@ class LocalEngine:
 
     # Inside
 
-    def _opened(self) -> _Session:
+    def _opened(self) -> Session:
         if self._session is None:
             raise LocalEngineError("this LocalEngine is not open: use it with 'async with'")
         return self._session
+
+    def _check_owner(self, store: Store) -> None:
+        owner = store.claim_app(self._client.app_id)
+        if owner != self._client.app_id:
+            raise LocalEngineError(
+                f"journal {self._journal}: belongs to app {owner!r}, not to {self._client.app_id!r}"
+            )
 
     def _choose(self, events: list[inngest.Event], function: FunctionRef | None) -> str:
         """The full id of the function whose run the caller waits for."""
@@ -388,198 +379,3 @@ class LocalEngine:
         if config.cron is None:
             raise LocalEngineError(f"function {config.id!r} has no cron trigger: give an event")
         return config
-
-
-class _Session:
-    """Everything that exists only while the engine is open."""
-
-    def __init__(self, engine: LocalEngine, store: Store) -> None:
-        self._engine = engine
-        self._client = engine._client
-        self._clock = engine._clock
-        self._functions = engine._functions
-        self._exits = ExitStack()
-        self.store = store
-        self.router = Router(
-            functions=self._functions,
-            store=store,
-            clock=self._clock,
-            new_id=self.new_id,
-            run_started=lambda run: self.driver.wake(),
-        )
-        self.executor = Executor(
-            app_id=self._client.app_id,
-            functions=self._functions,
-            store=store,
-            clock=self._clock,
-            call_app=self._call_app,
-            hub=self,
-            infer=engine._infer,
-            retry_interval=engine._retry_interval,
-        )
-        self.router.bind(self.executor)
-        self.driver = Driver(
-            store=store,
-            clock=self._clock,
-            work=self._work,
-            is_open_to_events=lambda job: is_open_to_events(store, job, self._functions),
-        )
-        self.api = Api(
-            app_id=self._client.app_id,
-            store=store,
-            clock=self._clock,
-            router=self.router,
-            executor=self.executor,
-            broker=engine._broker,
-            register=self._register,
-            sender=self._sender,
-        )
-        self.transport = EngineTransport(self._handle, asyncio.get_running_loop())
-        self._in_flight: dict[str, None] = {}
-
-    async def open(self) -> None:
-        """Redirect the client, learn the functions, begin to work."""
-        with ExitStack() as exits:
-            exits.callback(self.transport.shut)
-            exits.enter_context(redirected(self._client, self.transport))
-            app = self._engine._serve(self._client, self._engine._function_objects)
-            self._app = App(app, self._engine._path)
-            await self._sync()
-            self._exits = exits.pop_all()
-        self.driver.start()
-
-    async def close(self) -> None:
-        """Stop working and give the client back."""
-        await self.driver.stop()
-        self._engine._broker.close()
-        self._exits.close()
-
-    async def started(self, ids: list[str], function_id: str, timeout: float | None) -> RunState:
-        """Wait for the run of a function that the received events start (batches take time)."""
-        received = [self.store.events[event_id] for event_id in ids]
-
-        def run() -> RunState | None:
-            runs = (self.store.runs[run_id] for event in received for run_id in event.runs)
-            return next((run for run in runs if run.function_id == function_id), None)
-
-        state = run()
-        if state is None:
-            batches = self.store.batches.values()
-            if not any(set(ids) & set(b.received) for b in batches if b.function_id == function_id):
-                raise LocalEngineError(
-                    f"the event started no run of {function_id!r}: its id or idempotency key was "
-                    "used before, or middleware changed the event"
-                )
-            with self.driver.jumping(), anyio.move_on_after(timeout):
-                await self.driver.watch(lambda: run() is not None)
-            state = run()
-            if state is None:
-                raise LocalEngineError(f"the batch of {function_id!r} was not closed in {timeout} s")
-        return state
-
-    async def finished(self, state: RunState, timeout: float | None) -> Run:
-        """Wait for a run's end, or end it."""
-        with self.driver.jumping(), anyio.move_on_after(timeout):
-            await self.driver.watch(lambda: not state.is_open)
-        self._time_out([state], timeout)
-        return Run(state)
-
-    async def settled(self, timeout: float | None) -> None:
-        """Wait until nothing is left, or end what is left."""
-        with self.driver.jumping(), anyio.move_on_after(timeout):
-            await self.driver.watch(lambda: self.driver.is_settled)
-        self._time_out(list(self.store.runs.values()), timeout)
-
-    def _time_out(self, runs: list[RunState], timeout: float | None) -> None:
-        for run in runs:
-            if run.is_open and timeout is not None:
-                self.executor.end(run, "TimedOut", reason=f"did not end within {timeout:g} s")
-                self.driver.abandon(run.id)
-        self.store.commit()
-        self.driver.wake()
-
-    # What the executor asks of us
-
-    def claim_events(self, run: RunState, ids: Json, since: float) -> None:
-        """The run's step returned these ids: events among them that nobody sent are the run's."""
-        self.router.claim(run, ids, since)
-
-    def new_id(self) -> str:
-        """A fresh ULID."""
-        return self._engine._new_ulid(self._clock.now())
-
-    def publish(self, event: dict[str, Json], *, trace_id: str) -> None:
-        """Let an engine's own event start functions and resume waits."""
-        self.router.publish(event, trace_id=trace_id)
-
-    def start_invoked(
-        self, function: FunctionConfig, event: dict[str, Json], *, parent: RunState, step: str
-    ) -> None:
-        """Start the run that an invoke step asks for."""
-        self.router.start_invoked(function, event, parent=parent, step=step)
-
-    def run_ended(self, run: RunState) -> None:
-        """A run has reached its final status."""
-        self.driver.wake()
-
-    # Inside
-
-    async def _work(self, job: Job) -> None:
-        if job.kind == "batch":
-            self.router.close_batch(job.step)
-            self.store.commit()
-        else:
-            await self.executor.work(job)
-
-    async def _call_app(self, run: RunState, request: RequestState) -> RawAnswer:
-        query = {"fnId": request.fn_id, "stepId": request.step_id}
-        token = _current_run.set(run.id)
-        self._in_flight[run.id] = None
-        limit = self._engine._request_timeout
-        try:
-            with anyio.fail_after(limit):
-                status, headers, body = await self._app.request(
-                    "POST", query, request.request_headers, request.request_bytes
-                )
-        except TimeoutError:
-            return RawAnswer(0, {}, b"", f"The app did not answer within {limit:g} s.")
-        except Exception as error:
-            _logger.exception("run %s: the app could not be called", run.id)
-            return RawAnswer(0, {}, b"", f"The app could not be called: {type(error).__name__}")
-        finally:
-            self._in_flight.pop(run.id, None)
-            _current_run.reset(token)
-        return unwrap(status, headers, body)
-
-    def _handle(self, request: ApiRequest) -> ApiResponse:
-        response = self.api.handle(request)
-        self.driver.wake()
-        return response
-
-    def _sender(self, request: ApiRequest) -> RunState | None:
-        run_id = _current_run.get()
-        if run_id is None and request.from_thread and len(self._in_flight) == 1:
-            # The SDK's worker threads do not carry the context, but only one run is active.
-            run_id = next(iter(self._in_flight))
-        return None if run_id is None else self.store.runs.get(run_id)
-
-    def _register(self, body: dict[str, Json]) -> None:
-        self._functions.clear()
-        self._functions.update(parse_registration(body))
-
-    async def _sync(self) -> None:
-        """Let the app register its functions, as the server would."""
-        self._functions.clear()
-        status, _, body = await self._app.request(
-            "PUT", {}, {"content-type": "application/json"}, b"{}"
-        )
-        if status != 200 or not self._functions:
-            text = body.decode("utf-8", "replace")[:500]
-            raise LocalEngineError(f"the app did not register its functions: HTTP {status}: {text}")
-        for function in self._functions.values():
-            if function.ignored:
-                _logger.warning(
-                    "function %s: LocalEngine does not apply %s",
-                    function.id,
-                    ", ".join(function.ignored),
-                )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ._clock import Clock
 from ._executor import Executor
 from ._expressions import ExpressionError, parse_expression
-from ._functions import FunctionConfig
+from ._functions import BatchRule, FunctionConfig, Trigger
 from ._ids import decode_ulid
 from ._protocol import canonical, decode, format_instant
 from ._queue import Job
@@ -53,7 +53,7 @@ class Router:
         self._clock = clock
         self._new_id = new_id
         self._run_started = run_started
-        self._executor: Executor | None = None
+        self._executor: Executor
 
     def bind(self, executor: Executor) -> None:
         """Introduce the executor (it needs the router too, so one has to come second)."""
@@ -86,7 +86,7 @@ class Router:
         ``step.send_event`` returns the ids of its events. In worker threads that is the only sign
         of who sent them.
         """
-        for internal_id in typing.cast("list[Json]", ids if isinstance(ids, list) else []):
+        for internal_id in ids if isinstance(ids, list) else []:
             received = self._store.events.get(internal_id) if isinstance(internal_id, str) else None
             if received and received.sender is None and received.received_at >= since:
                 self._attribute(received, run)
@@ -173,22 +173,15 @@ class Router:
         self._store.save_event(received)
 
     def _accepts(self, function: FunctionConfig, event: Mapping[str, Json]) -> bool:
-        for trigger in function.triggers:
-            try:
-                if trigger.accepts(event):
-                    return True
-            except ExpressionError as error:
-                _logger.warning("trigger of %s does not match: %s", function.id, error)
-        return False
+        return any(_accepts(function, trigger, event) for trigger in function.triggers)
 
     def _resume_waits(self, event: dict[str, Json]) -> None:
-        executor = self._bound()
         for run_id, hashed_id in list(self._store.waits.get(event["name"], ())):
             run = self._store.runs[run_id]
             condition = run.steps[hashed_id].opts.get("if")
             if condition and not _holds(condition, run, event, f"wait of run {run_id}"):
                 continue
-            executor.resume(run, hashed_id, canonical(event), status="Completed")
+            self._executor.resume(run, hashed_id, canonical(event), status="Completed")
 
     def _cancel_runs(self, event: dict[str, Json]) -> None:
         for function in self._functions.values():
@@ -205,7 +198,7 @@ class Router:
                         condition.source, run, event, f"cancellation of {function.id}"
                     ):
                         reason = f"cancelled by event {event['name']} {event['id']}"
-                        self._bound().end(run, "Cancelled", reason=reason)
+                        self._executor.end(run, "Cancelled", reason=reason)
 
     def _start(
         self,
@@ -226,30 +219,19 @@ class Router:
                 if not self._store.use_key(key, self._clock.now(), _DAY):
                     return None
         trace_id = trace_id or _new_trace_id()
-        if function.batch is not None and self._belongs_in_batch(function, event):
-            self._add_to_batch(function, event, received, trace_id)
+        if function.batch is not None and _belongs_in_batch(function, function.batch, event):
+            self._add_to_batch(function, function.batch, event, received, trace_id)
             return None
         return self._new_run(function, [canonical(event)], trace_id)
-
-    def _belongs_in_batch(self, function: FunctionConfig, event: dict[str, Json]) -> bool:
-        condition = function.batch.condition if function.batch else None
-        if condition is None:
-            return True
-        try:
-            return condition.matches({"event": event})
-        except ExpressionError as error:
-            _logger.warning("batch of %s: event goes alone: %s", function.id, error)
-            return False
 
     def _add_to_batch(
         self,
         function: FunctionConfig,
+        rule: BatchRule,
         event: dict[str, Json],
         received: ReceivedEvent | None,
         trace_id: str,
     ) -> None:
-        rule = function.batch
-        assert rule is not None
         group = "null"
         if rule.key is not None:
             try:
@@ -284,10 +266,6 @@ class Router:
         self._store.put_job(Job(f"{run_id}/start", "edge", run_id, now))
         self._run_started(run)
         return run
-
-    def _bound(self) -> Executor:
-        assert self._executor is not None
-        return self._executor
 
 
 def _normalise(raw: Json, internal_id: str, now: float) -> dict[str, Json]:
@@ -325,6 +303,24 @@ def _holds(source: str, run: RunState, event: dict[str, Json], where: str) -> bo
         return parse_expression(source).matches(variables)
     except ExpressionError as error:
         _logger.warning("%s does not match: %s", where, error)
+        return False
+
+
+def _belongs_in_batch(function: FunctionConfig, rule: BatchRule, event: dict[str, Json]) -> bool:
+    if rule.condition is None:
+        return True
+    try:
+        return rule.condition.matches({"event": event})
+    except ExpressionError as error:
+        _logger.warning("batch of %s: event goes alone: %s", function.id, error)
+        return False
+
+
+def _accepts(function: FunctionConfig, trigger: Trigger, event: Mapping[str, Json]) -> bool:
+    try:
+        return trigger.accepts(event)
+    except ExpressionError as error:
+        _logger.warning("trigger of %s does not match: %s", function.id, error)
         return False
 
 

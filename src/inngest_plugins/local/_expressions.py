@@ -203,10 +203,8 @@ class _Parser:
                 if kind != "name":
                     self._at -= 1
                     raise self._error("expected a name")
-                if self._accept("("):
-                    node = self._method(node, name)
-                else:
-                    node = _attribute(node, name)
+                called = self._accept("(")
+                node = self._method(node, name) if called else _attribute(node, name)
             elif self._accept("["):
                 index = self._ternary()
                 self._expect("]")
@@ -226,10 +224,10 @@ class _Parser:
         kind, text = self._next()
         if kind == "number":
             number = float(text) if any(c in text for c in ".eE") else int(text)
-            return lambda scope: number
+            return lambda _: number
         if kind == "string":
             string = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), text[1:-1])
-            return lambda scope: string
+            return lambda _: string
         if kind == "name":
             return self._name(text)
         if text == "(":
@@ -246,7 +244,7 @@ class _Parser:
         constants: dict[str, Value] = {"true": True, "false": False, "null": None}
         if name in constants:
             constant = constants[name]
-            return lambda scope: constant
+            return lambda _: constant
         if self._accept("("):
             if name == "has":
                 (argument,) = self._arguments(name, 1)
@@ -332,12 +330,14 @@ def _same(left: Value, right: Value) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
-def _ordered(compare: Callable[[Value, Value], bool]) -> Callable[[Value, Value], bool]:
+def _ordered(
+    compare: Callable[[typing.Any, typing.Any], typing.Any],
+) -> Callable[[Value, Value], bool]:
     def evaluate(left: Value, right: Value) -> bool:
         if _is_number(left) and _is_number(right):
-            return compare(left, right)
+            return bool(compare(left, right))
         if isinstance(left, str) and isinstance(right, str):
-            return compare(left, right)
+            return bool(compare(left, right))
         return False
 
     return evaluate

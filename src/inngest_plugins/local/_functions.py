@@ -36,7 +36,7 @@ def parse_duration(text: str) -> float:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Trigger:
-    """What starts a function: an event (name or pattern with ``*``, optional condition) or a cron."""
+    """What starts a function: an event (a name, ``*`` allowed, and a condition) or a cron."""
 
     event: str | None = None
     expression: Expression | None = None
@@ -112,14 +112,19 @@ def parse_registration(body: Mapping[str, Json]) -> dict[str, FunctionConfig]:
     """
     functions: dict[str, FunctionConfig] = {}
     for raw in body.get("functions", []):
-        try:
-            functions[raw["id"]] = _parse_function(raw)
-        except (ExpressionError, ValueError, KeyError) as error:
-            raise LocalEngineError(f"function {raw.get('id')!r}: {error}") from error
+        function = _parse_function(raw)
+        functions[function.id] = function
     return functions
 
 
 def _parse_function(raw: Mapping[str, typing.Any]) -> FunctionConfig:
+    try:
+        return _read_function(raw)
+    except (ExpressionError, ValueError, KeyError) as error:
+        raise LocalEngineError(f"function {raw.get('id')!r}: {error}") from error
+
+
+def _read_function(raw: Mapping[str, typing.Any]) -> FunctionConfig:
     step = next(iter(raw["steps"].values()))
     retries = (step.get("retries") or {}).get("attempts")
     timeouts = raw.get("timeouts") or {}

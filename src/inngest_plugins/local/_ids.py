@@ -69,7 +69,7 @@ def function_uuid(app_id: str, function_id: str) -> str:
 
 def job_id(*parts: str) -> str:
     """A queue job's id, derived from what the job is for, in the server's base-36 shape."""
-    digest = hashlib.sha1("\x00".join(parts).encode()).digest()
+    digest = hashlib.sha1("\x00".join(parts).encode(), usedforsecurity=False).digest()
     value = int.from_bytes(digest[:8], "big")
     digits = ""
     while value:
@@ -81,4 +81,4 @@ def job_id(*parts: str) -> str:
 def step_hash(step_id: str, index: int = 0) -> str:
     """The engine's id of a step: SHA-1 of its id, or of ``id:n`` when the id is used again."""
     key = f"{step_id}:{index}" if index else step_id
-    return hashlib.sha1(key.encode()).hexdigest()
+    return hashlib.sha1(key.encode(), usedforsecurity=False).hexdigest()

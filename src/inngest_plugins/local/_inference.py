@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-import typing
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -70,7 +69,7 @@ class InferenceResponse:
             return self.text
 
 
-Infer = Callable[[InferenceRequest], typing.Union[InferenceResponse, Awaitable[InferenceResponse]]]
+Infer = Callable[[InferenceRequest], InferenceResponse | Awaitable[InferenceResponse]]
 """Answers inference calls; may be ``async``."""
 
 
@@ -89,7 +88,9 @@ def json_answer(body: Json, status: int = 200) -> InferenceResponse:
 async def run_inference(infer: Infer | None, request: InferenceRequest) -> InferenceResponse:
     """Call ``infer``; whatever goes wrong becomes an answer with a ``failure``."""
     if infer is None:
-        hint = "LocalEngine makes no inference calls by itself: pass infer=infer_over_http or a stub"
+        hint = (
+            "LocalEngine makes no inference calls by itself: pass infer=infer_over_http or a stub"
+        )
         return InferenceResponse(501, json.dumps({"error": hint}).encode(), hint)
     try:
         answer = infer(request)

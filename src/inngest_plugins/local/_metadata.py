@@ -18,7 +18,7 @@ _INNGEST_KINDS = frozenset(
 _OPS = ("merge", "set", "delete", "add")
 
 
-class MetadataRejected(Exception):
+class MetadataRejectedError(Exception):
     """The server would refuse the update with ``status`` and this message."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -30,27 +30,27 @@ def apply_update(run: RunState, body: Json) -> None:
     """Apply the body of an update to a run; entries before a refused one stay.
 
     Raises:
-        MetadataRejected: The body breaks a rule.
+        MetadataRejectedError: The body breaks a rule.
     """
     if not isinstance(body, dict):
-        raise MetadataRejected(400, "Invalid metadata target")
+        raise MetadataRejectedError(400, "Invalid metadata target")
     body = typing.cast("dict[str, Json]", body)
     target = _target(body.get("target"))
     entries = body.get("metadata")
     if entries is None:
         return
     if not isinstance(entries, list):
-        raise MetadataRejected(400, "Invalid metadata target")
-    checked = [_check(entry) for entry in typing.cast("list[Json]", entries)]
+        raise MetadataRejectedError(400, "Invalid metadata target")
+    checked = [_check(entry) for entry in entries]
     for kind, op, values in checked:
         size = sum(
             len(key.encode()) + len(json.dumps(value, separators=(",", ":")))
             for key, value in values.items()
         )
         if size > MAX_ENTRY:
-            raise MetadataRejected(413, "Metadata span exceeds maximum size of 64KB")
+            raise MetadataRejectedError(413, "Metadata span exceeds maximum size of 64KB")
         if run.is_open and run.metadata_bytes + size > MAX_RUN:
-            raise MetadataRejected(413, "Cumulative metadata size exceeds limit")
+            raise MetadataRejectedError(413, "Cumulative metadata size exceeds limit")
         run.metadata_bytes += size
         kinds = run.metadata.setdefault(target, {})
         _apply(kinds.setdefault(kind, {}), op, values)
@@ -60,33 +60,33 @@ def _target(raw: Json) -> str:
     if raw is None or raw == {}:
         return "run"
     if not isinstance(raw, dict):
-        raise MetadataRejected(400, "Invalid metadata target")
+        raise MetadataRejectedError(400, "Invalid metadata target")
     raw = typing.cast("dict[str, Json]", raw)
     step_id = raw.get("step_id")
     if not isinstance(step_id, str) or not step_id:
-        raise MetadataRejected(400, "Invalid metadata target")
+        raise MetadataRejectedError(400, "Invalid metadata target")
     index, attempt = raw.get("step_index") or 0, raw.get("step_attempt", -1)
     if type(index) is not int or type(attempt if attempt is not None else -1) is not int:
-        raise MetadataRejected(400, "Invalid metadata target")
+        raise MetadataRejectedError(400, "Invalid metadata target")
     key = f"{step_id}:{index}" if index > 0 else step_id
     return key if attempt is None or attempt < 0 else f"{key}@{attempt}"
 
 
 def _check(entry: Json) -> tuple[str, str, dict[str, Json]]:
     if not isinstance(entry, dict):
-        raise MetadataRejected(400, "Invalid metadata target")
+        raise MetadataRejectedError(400, "Invalid metadata target")
     entry = typing.cast("dict[str, Json]", entry)
     kind, values = entry.get("kind", ""), entry.get("values")
     op = str(entry.get("op") or "merge").lower()
     if op not in _OPS or not isinstance(values, dict) or not isinstance(kind, str):
-        raise MetadataRejected(400, "Invalid metadata target")
+        raise MetadataRejectedError(400, "Invalid metadata target")
     values = typing.cast("dict[str, Json]", values)
     if len(kind.encode()) > _MAX_KIND:
-        raise MetadataRejected(400, "Invalid metadata")
+        raise MetadataRejectedError(400, "Invalid metadata")
     if kind.startswith("inngest.") and kind not in _INNGEST_KINDS:
-        raise MetadataRejected(400, "Invalid metadata")
+        raise MetadataRejectedError(400, "Invalid metadata")
     if kind == "inngest.score" and not all(map(_is_score, values.items())):
-        raise MetadataRejected(400, "Invalid metadata")
+        raise MetadataRejectedError(400, "Invalid metadata")
     return kind, op, values
 
 

@@ -29,8 +29,9 @@ MAX_WAIT = 366 * 86_400.0
 
 
 def canonical(value: Json) -> str:
-    """JSON with sorted keys and no spaces, as the server writes it (RFC 8785 but for number edge
-    cases: integers keep their precision).
+    """JSON with sorted keys and no spaces, as the server writes it.
+
+    That is RFC 8785 but for number edge cases: integers keep their precision.
 
     Raises:
         ValueError: The value holds NaN or an infinity.
@@ -219,9 +220,7 @@ def read_answer(raw: RawAnswer) -> Ops | Result | Failure:
     if raw.failure is not None:
         return _no_answer(raw, raw.failure)
     if "x-inngest-sdk" not in raw.headers:
-        return _no_answer(
-            raw, f"Your server returned HTTP {raw.status} before the SDK responded."
-        )
+        return _no_answer(raw, f"Your server returned HTTP {raw.status} before the SDK responded.")
     no_retry = raw.headers.get("x-inngest-no-retry") == "true"
     try:
         body = decode(raw.body) if raw.body else None
@@ -250,5 +249,7 @@ def _no_answer(raw: RawAnswer, message: str) -> Failure:
 def standard_error(failure: Failure) -> dict[str, Json]:
     """The error as ``inngest/function.failed`` carries it."""
     label = "NonRetriableError" if failure.no_retry else f"invalid status code: {failure.status}"
-    error = {key: failure.error[key] for key in ("message", "name", "stack") if key in failure.error}
+    error: dict[str, Json] = {
+        key: failure.error[key] for key in ("message", "name", "stack") if key in failure.error
+    }
     return {"error": label, **error}

@@ -23,9 +23,7 @@ if typing.TYPE_CHECKING:
 Json = typing.Any
 """A decoded JSON value: dict, list, str, int, float, bool or None."""
 
-RunStatus = typing.Literal[
-    "Queued", "Running", "Completed", "Failed", "Cancelled", "TimedOut"
-]
+RunStatus = typing.Literal["Queued", "Running", "Completed", "Failed", "Cancelled", "TimedOut"]
 """The life of a run. The first two are open, the other four are final.
 
 ``Cancelled`` covers the cancel event, the API and the function's own ``timeouts=``; ``TimedOut``
@@ -190,18 +188,14 @@ class StepRecord:
 
     @property
     def value(self) -> Json:
-        """The stored value: the data inside the memo, or the memo itself when it has no envelope."""
-        if (
-            isinstance(self.memo, dict)
-            and self.memo.keys() <= {"data", "error"}
-            and self.memo
-        ):
+        """The stored value: the data inside the memo, or the memo when it has no envelope."""
+        if isinstance(self.memo, dict) and self.memo.keys() <= {"data", "error"} and self.memo:
             return self.memo.get("data")
         return self.memo
 
     @property
     def error(self) -> Json:
-        """The stored error ``{"name", "message", "stack"}`` when the step failed for good, else None."""
+        """The stored error (``name``, ``message``, ``stack``) of a failed step, else None."""
         if self.status in ("Failed", "TimedOut") and isinstance(self.memo, dict):
             return self.memo.get("error")
         return None
@@ -259,7 +253,7 @@ class Run:
         self._state = state
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Run) and other._state is self._state
+        return isinstance(other, Run) and other.id == self.id
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -299,7 +293,7 @@ class Run:
 
     @property
     def error(self) -> dict[str, Json] | None:
-        """The error body of a run that did not complete: ``{"name", "message", "stack"?, "code"?}``."""
+        """The error of a run that did not complete: ``name``, ``message``, ``stack``, ``code``."""
         return self._state.error
 
     @property
@@ -369,17 +363,16 @@ class Run:
 
     def timeline(self) -> Timeline:
         """The run's story for people: events in, requests, steps, events out, the end."""
-        return _timeline(self)
+        sent = [(self._state.sent_at[event["id"]], event["name"]) for event in self.events_sent]
+        return _timeline(self, sent)
 
 
-def _timeline(run: Run) -> Timeline:
+def _timeline(run: Run, sent: Sequence[tuple[float, str]]) -> Timeline:
     zero = run.queued_at
     entries: list[TimelineEntry] = []
 
     def add(at: float, kind: typing.Any, label: str, **more: typing.Any) -> None:
-        entries.append(
-            TimelineEntry(at=at, offset=at - zero, kind=kind, label=label, **more)
-        )
+        entries.append(TimelineEntry(at=at, offset=at - zero, kind=kind, label=label, **more))
 
     names = ", ".join(dict.fromkeys(event["name"] for event in run.events))
     add(zero, "event", f"event {names}", detail=f"starts {run.function_id}")
@@ -418,11 +411,7 @@ def _timeline(run: Run) -> Timeline:
                     "InvokeFunction",
                     "AIGateway",
                 )
-                lasted = (
-                    step.ended_at - step.started_at
-                    if waited and step.ended_at
-                    else None
-                )
+                lasted = step.ended_at - step.started_at if waited and step.ended_at else None
                 add(
                     request.ended_at or request.started_at,
                     "step",
@@ -432,14 +421,8 @@ def _timeline(run: Run) -> Timeline:
                     depth=1,
                     failed=step.status == "Failed",
                 )
-    for event in run._state.events_sent:
-        decoded = json.loads(event)
-        add(
-            run._state.sent_at.get(decoded["id"], zero),
-            "sent",
-            f"sends {decoded['name']}",
-            depth=1,
-        )
+    for at, name in sent:
+        add(at, "sent", f"sends {name}", depth=1)
     if run.ended_at is not None:
         label = f"{run.status}" + (f": {run.reason}" if run.reason else "")
         add(run.ended_at, "end", label, failed=run.status != "Completed")

@@ -117,9 +117,7 @@ class RunState:
     ended_at: float | None = None
     events_sent: list[str] = dataclasses.field(default_factory=list[str])
     sent_at: dict[str, float] = dataclasses.field(default_factory=dict[str, float])
-    steps: dict[str, StepState] = dataclasses.field(
-        default_factory=dict[str, StepState]
-    )
+    steps: dict[str, StepState] = dataclasses.field(default_factory=dict[str, StepState])
     stack: list[str] = dataclasses.field(default_factory=list[str])
     requests: list[RequestState] = dataclasses.field(default_factory=list[RequestState])
     metadata: dict[str, dict[str, dict[str, Json]]] = dataclasses.field(

@@ -122,7 +122,7 @@ class Store:
             self._journal.put("step", f"{run.id}/{step.hashed_id}", document)
 
     def save_request(self, run: RunState, request: RequestState) -> None:
-        """A request got its answer. (One that got none is simply sent again after a crash.)"""
+        """A request got its answer; one without is simply sent again after a crash."""
         if self._journal.is_durable:
             document = {name: getattr(request, name) for name in _REQUEST_FIELDS}
             document["request"] = request.request_bytes.decode("utf-8", "replace")
@@ -145,7 +145,7 @@ class Store:
         self._journal.delete("job", job.id)
 
     def add_wait(self, event_name: str, run_id: str, hashed_id: str) -> None:
-        """A step waits for events of that name. (Not journaled: steps say what they wait for.)"""
+        """A step waits for events of that name; the journal knows it from the step."""
         self.waits.setdefault(event_name, {})[run_id, hashed_id] = None
 
     def remove_wait(self, event_name: str, run_id: str, hashed_id: str) -> None:
@@ -174,7 +174,7 @@ class Store:
         self._journal.delete("batch", batch.key)
 
     def use_key(self, key: str, now: float, lifetime: float) -> bool:
-        """Claim an idempotency key; False when it was claimed less than ``lifetime`` seconds ago."""
+        """Claim an idempotency key; False when it was claimed within ``lifetime`` seconds."""
         used = self.used_keys.get(key)
         if used is not None and now - used < lifetime:
             return False
@@ -185,13 +185,7 @@ class Store:
     def _load(self) -> None:
         load = self._journal.load
         for run_id, document in load("run"):
-            pending = document.pop("pending")
-            if document["parent"]:
-                document["parent"] = tuple(document["parent"])
-            run = RunState(**document, pending=set(pending))
-            self.runs[run_id] = run
-            if run.is_open:
-                self.open_runs.setdefault(run.function_id, {})[run_id] = None
+            self._load_run(run_id, document)
         for key, document in load("step"):
             run = self.runs[key.partition("/")[0]]
             step = StepState(**document)
@@ -204,11 +198,19 @@ class Store:
             run.requests.sort(key=lambda request: request.number)
         for _, document in load("job"):
             self.queue.put(Job(**document))
-        for key, document in load("event"):
-            self.events[key] = ReceivedEvent(**document)
-        for key, document in load("batch"):
-            self.batches[key] = OpenBatch(**document)
-        self.used_keys.update(load("key"))
+        self.events = {key: ReceivedEvent(**document) for key, document in load("event")}
+        self.batches = {key: OpenBatch(**document) for key, document in load("batch")}
+        self.used_keys = dict(load("key"))
+
+    def _load_run(self, run_id: str, document: dict[str, typing.Any]) -> None:
+        pending: list[str] = document.pop("pending")
+        parent: list[str] | None = document.pop("parent")
+        run = RunState(
+            **document, pending=set(pending), parent=(parent[0], parent[1]) if parent else None
+        )
+        self.runs[run_id] = run
+        if run.is_open:
+            self.open_runs.setdefault(run.function_id, {})[run_id] = None
 
 
 def _request(document: dict[str, typing.Any]) -> RequestState:

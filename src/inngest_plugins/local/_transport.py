@@ -146,10 +146,10 @@ def redirected(client: inngest.Inngest, transport: EngineTransport) -> Iterator[
         raise LocalEngineError(
             f"another LocalEngine drives the client of app {client.app_id!r}; close it first"
         )
-    for http_client in sync_clients:
-        vars(http_client)["send"] = wrap_sync(http_client.send)
-    for http_client in async_clients:
-        vars(http_client)["send"] = wrap_async(http_client.send)
+    for sync_client in sync_clients:
+        vars(sync_client)["send"] = wrap_sync(sync_client.send)
+    for async_client in async_clients:
+        vars(async_client)["send"] = wrap_async(async_client.send)
     try:
         yield
     finally:
@@ -182,12 +182,11 @@ class App:
 
     def __init__(self, app: typing.Any, path: str) -> None:
         self._url = httpx.URL(f"http://localhost{path}")
-        self._asgi: httpx.ASGITransport | None = None
-        self._wsgi: httpx.WSGITransport | None = None
-        if _is_asgi(app):
-            self._asgi = httpx.ASGITransport(_logged(app), raise_app_exceptions=False)
-        else:
-            self._wsgi = httpx.WSGITransport(app, raise_app_exceptions=False)
+        is_asgi = _is_asgi(app)
+        self._asgi = (
+            httpx.ASGITransport(_logged(app), raise_app_exceptions=False) if is_asgi else None
+        )
+        self._wsgi = httpx.WSGITransport(app, raise_app_exceptions=False)
 
     async def request(
         self,
@@ -203,15 +202,17 @@ class App:
             response = await self._asgi.handle_async_request(request)
             content = await response.aread()
         else:
-            assert self._wsgi is not None
-            wsgi = self._wsgi
-
-            def call() -> tuple[httpx.Response, bytes]:
-                response = wsgi.handle_request(request)
-                return response, response.read()
-
-            response, content = await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+            response, content = await anyio.to_thread.run_sync(
+                _call_wsgi, self._wsgi, request, abandon_on_cancel=True
+            )
         return response.status_code, dict(response.headers.items()), content
+
+
+def _call_wsgi(
+    transport: httpx.WSGITransport, request: httpx.Request
+) -> tuple[httpx.Response, bytes]:
+    response = transport.handle_request(request)
+    return response, response.read()
 
 
 def _is_asgi(app: typing.Any) -> bool:
@@ -242,5 +243,3 @@ def serve_fastapi(
     app = fastapi.FastAPI(openapi_url=None)
     inngest.fast_api.serve(app, client, functions)
     return app
-
-

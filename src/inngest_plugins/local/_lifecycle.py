@@ -1,0 +1,51 @@
+"""The events by which the engine tells that a run has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+from ._protocol import Failure, standard_error
+from ._run import Json
+from ._state import RunState
+
+_QUIET = ("inngest/function.failed", "inngest/function.finished")
+
+
+def lifecycle_events(
+    run: RunState, failure: Failure | None, new_id: Callable[[], str]
+) -> Iterator[dict[str, Json]]:
+    """The events that tell of a run's end: finished, then failed or cancelled.
+
+    One set for the run's first event, and one for every event that invoked it. Runs that were
+    started by such events themselves end quietly.
+    """
+    label = "Cancelled" if run.status == "TimedOut" else run.status
+    events: list[dict[str, Json]] = [json.loads(event) for event in run.events]
+    plain = [
+        {key: value for key, value in event.items() if key != "user" or value} for event in events
+    ]
+    for position, event in enumerate(events):
+        if event["name"] in _QUIET:
+            continue
+        envelope = event["data"].get("_inngest")
+        correlation_id = envelope.get("correlation_id") if isinstance(envelope, dict) else None
+        if correlation_id is None and position > 0:
+            continue
+        data: dict[str, Json] = {
+            "_inngest": {"status": label},
+            "event": event,
+            "events": plain,
+            "function_id": run.function_id,
+            "run_id": run.id,
+        }
+        if correlation_id is not None:
+            data["correlation_id"] = correlation_id
+        if run.status == "Completed":
+            data["result"] = run.output
+        elif failure is not None:
+            data["error"], data["result"] = standard_error(failure), failure.error
+        common = {"data": data, "ts": int((run.ended_at or 0) * 1000), "user": {}}
+        yield {"name": "inngest/function.finished", "id": new_id(), **common}
+        if label != "Completed":
+            yield {"name": f"inngest/function.{label.lower()}", "id": run.id, **common}
