@@ -14,6 +14,7 @@ from ._call import AsyncContext, Call, Opened, current_step
 from ._composition import unmet
 from ._dispatch import ALL, Dispatcher, Sequence
 from ._drive import Portal, advance, resume, start_async
+from ._errors import PluginsError
 from ._outcome import Outcome
 from ._running_step import RunningStep
 from ._send import Send
@@ -76,7 +77,7 @@ class CallSession:
         self._output_done = self._responded = False
         self._left_error: Exception | None = None
         self._raised: BaseException | None = None
-        self._ran: Step | None = None
+        self._ran: list[Step] = []
         self._step_result: tuple[Any, Exception | None, bool] | None = None
         self._sending: SendSession | None = None
 
@@ -358,9 +359,7 @@ class CallSession:
         yield from self._end_execution()
         step = None
         if result.step is not None:
-            step = self._ran
-            if step is None:
-                return
+            step = self._step_named(result.step.id)
             step.input = result.step.opts
         has_output = error is None and result.has_output()
         outcome = Outcome(
@@ -461,8 +460,19 @@ class CallSession:
         return self._dispatcher.fire(hooks, (self.call,), self._failed, below=self._entered)
 
     def ran(self, step: Step) -> None:
-        """Note the step whose handler runs in this request."""
-        self._ran = step
+        """Note a step whose handler has run, in the order in which they ended."""
+        self._ran.append(step)
+
+    def _step_named(self, step_id: str) -> Step:
+        # One request runs one step; user code that starts several at once (`asyncio.gather`) or
+        # swallows the SDK's interrupt can have run more. The SDK answers with the first.
+        for step in self._ran:
+            if step.id == step_id:
+                return step
+        raise PluginsError(
+            f"the SDK reported a result of step {step_id!r}, which the plugins have not seen run "
+            f"in function {self.call.function_id!r}: nothing of it is sent"
+        )
 
     def _failed(self, bound: BoundHook, err: Exception) -> None:
         if not bound.closed:

@@ -52,7 +52,7 @@ class RunningStep:
             if self._opened:
                 await run_async(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
         finally:
-            self._end()
+            self._end(exc)
             await self._reported.__aexit__(exc_type, exc, traceback)
 
     def __enter__(self) -> Any:
@@ -77,7 +77,7 @@ class RunningStep:
             if self._opened:
                 self._portal.run(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
         finally:
-            self._end()
+            self._end(exc)
             self._reported.__exit__(exc_type, exc, traceback)
 
     @property
@@ -86,11 +86,12 @@ class RunningStep:
 
     def _begin(self) -> None:
         self._token = current_step.set(self._step)
-        self._session.ran(self._step)
 
-    def _end(self) -> None:
+    def _end(self, exc: BaseException | None) -> None:
         if self._token is not None:
             current_step.reset(self._token)
+        if isinstance(exc, _sdk.ResponseInterrupt):
+            self._session.ran(self._step)
 
     def _check(self) -> None:
         if self._session.call.failure is not None:
