@@ -41,9 +41,7 @@ def main() -> int:
         pip = [str(binaries / "pip"), "install", "--quiet", "--disable-pip-version-check"]
 
         def use(*command: str) -> str:
-            done = subprocess.run(
-                command, cwd=home, check=False, capture_output=True, text=True
-            )
+            done = subprocess.run(command, cwd=home, check=False, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
             return done.stdout

@@ -44,7 +44,10 @@ def main() -> None:
         variants = [Variant("bare SDK", requester([], 0, sync=sync))]
         for count in (1, 5, 10):
             variants += [
-                Variant(f"SDK no-op MiddlewareSync x {count}", requester([SdkNoop] * count, 0, sync=sync)),
+                Variant(
+                    f"SDK no-op MiddlewareSync x {count}",
+                    requester([SdkNoop] * count, 0, sync=sync),
+                ),
                 Variant(
                     f"Stack, overrides nothing x {count}",
                     requester([Stack(*(Nothing() for _ in range(count)))], 0, sync=sync),
@@ -75,7 +78,9 @@ def main() -> None:
             [
                 Variant("bare SDK", requester([], memos)),
                 Variant("Stack of one, overrides nothing", requester([Stack(Nothing())], memos)),
-                Variant("Stack of one, overrides everything", requester([Stack(Everything())], memos)),
+                Variant(
+                    "Stack of one, overrides everything", requester([Stack(Everything())], memos)
+                ),
             ],
             rounds=15,
             calls=calls,

@@ -47,9 +47,7 @@ def test_every_source_root_is_in_every_list(project: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_every_plugin_has_an_extra_a_readme_and_types(
-    project: dict[str, Any], plugin: str
-) -> None:
+def test_every_plugin_has_an_extra_a_readme_and_types(project: dict[str, Any], plugin: str) -> None:
     """A plugin is an extra, a README and a typed package."""
     package = ROOT / "plugins" / plugin / "src" / "inngest_plugins" / plugin
 
