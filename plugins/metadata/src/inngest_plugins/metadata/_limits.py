@@ -1,0 +1,88 @@
+"""What the engine accepts, checked before anything is recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from functools import lru_cache
+from typing import Final
+
+from ._errors import MetadataKeyError, MetadataLimitError
+from ._paths import Path, render, top_level
+
+DEFAULT_KIND: Final = "default"
+_PREFIX: Final = "userland."
+_RUN_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes. The defaults are those of the Inngest server.
+
+    Attributes:
+        scope_bytes: one kind of metadata of one scope (the run, or one step): the sum over its
+            top-level keys of the key's and the rendered value's length (server:
+            `MaxMetadataSpanSize`).
+        run_bytes: all scopes and kinds of a run together (server: `MaxRunMetadataSize`). The
+            server also counts what later updates have replaced, so it may refuse earlier.
+        key_bytes: a top-level key.
+        kind_bytes: a kind, with its `userland.` prefix (server: `MaxKindLength`).
+    """
+
+    scope_bytes: int = 64 * 1024
+    run_bytes: int = 1024 * 1024
+    key_bytes: int = 256
+    kind_bytes: int = 128
+
+    def check_key(self, path: Path) -> None:
+        """Refuse a top-level key that is too long."""
+        name = top_level(path)
+        if len(name) * 4 > self.key_bytes and len(name.encode()) > self.key_bytes:
+            raise MetadataKeyError(
+                f"metadata key {render(path)[:40]!r}...: {len(name.encode())} bytes, "
+                f"the limit is {self.key_bytes}"
+            )
+
+    def too_large(self, key: str, what: str, limit: int) -> MetadataLimitError:
+        """Return the error for a write that makes something too large."""
+        return MetadataLimitError(
+            f"metadata {key}: with this value {what} would exceed {limit} bytes; "
+            "delete keys, record less, or store the data elsewhere and record where"
+        )
+
+
+@lru_cache(maxsize=256)
+def wire_kind(kind: str, limit: int) -> str:
+    """Return a kind as the engine knows it: `userland.` and the name.
+
+    Raises:
+        MetadataKeyError: the kind is empty, belongs to Inngest (`inngest.*`) or is too long.
+    """
+    name = kind.removeprefix(_PREFIX)
+    if not name:
+        raise MetadataKeyError("a metadata kind must not be empty")
+    if name.startswith("inngest."):
+        raise MetadataKeyError(
+            f"metadata kind {kind!r}: kinds that start with 'inngest.' are Inngest's own"
+        )
+    wire = _PREFIX + name
+    if len(wire.encode()) > limit:
+        raise MetadataKeyError(
+            f"metadata kind {kind[:40]!r}...: {len(wire.encode())} bytes with its prefix, "
+            f"the limit is {limit}"
+        )
+    return wire
+
+
+def check_run_id(run_id: str) -> str:
+    """Return a run id that is safe in a URL.
+
+    Raises:
+        MetadataKeyError: it is no ULID.
+    """
+    if _RUN_ID.fullmatch(run_id) is None:
+        raise MetadataKeyError(
+            "metadata: a run id is a ULID, 26 characters of Crockford's base 32; "
+            f"this one has {len(run_id)} characters"
+        )
+    return run_id
