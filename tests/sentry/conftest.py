@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
+import inngest
 import pytest
 import sentry_sdk
+from inngest_plugins.local import LocalEngine, Run
 from sentry_sdk import scope as sentry_scope
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
@@ -119,16 +121,115 @@ def _fresh_scopes() -> None:
     sentry_scope._current_scope.set(None)
 
 
-@pytest.fixture
-def make_error() -> Callable[[], ValueError]:
-    """Return a function that makes an error with a cause."""
+Body = Callable[[Any, Any], Coroutine[Any, Any, Any]]
+"""A function's body, `async def body(ctx, step)`; it runs in sync functions too."""
 
-    def make() -> ValueError:
-        try:
-            raise KeyError("root")
-        except KeyError as root:
-            err = ValueError("boom")
-            err.__cause__ = root
-            return err
+
+class Shop:
+    """An app of Inngest functions on the embedded engine."""
+
+    def __init__(self, *middleware: Any, is_async: bool = True) -> None:
+        self.client = inngest.Inngest(
+            app_id="shop", is_production=False, middleware=list(middleware)
+        )
+        self.functions: list[inngest.Function[Any]] = []
+        self.is_async = is_async
+
+    def function(
+        self,
+        body: Body,
+        *,
+        name: str = "fulfil",
+        event: str = "shop/order.placed",
+        on_failure: Body | None = None,
+        trigger: Any = None,
+        **options: Any,
+    ) -> inngest.Function[Any]:
+        """Register a body as an async or a sync function, whichever this app is of."""
+        made = self.client.create_function(
+            fn_id=name,
+            trigger=trigger or inngest.TriggerEvent(event=event),
+            on_failure=None if on_failure is None else self.handler(on_failure),
+            **options,
+        )(self.handler(body))
+        self.functions.append(made)
+        return made
+
+    def handler(self, body: Body) -> Any:
+        if self.is_async:
+
+            async def handle(ctx: inngest.Context) -> Any:
+                return await body(ctx, ctx.step)
+
+            return handle
+
+        def handle_sync(ctx: inngest.ContextSync) -> Any:
+            return finished(body(ctx, SyncSteps(ctx)))
+
+        return handle_sync
+
+    async def run(self, data: Any = None, *, name: str = "shop/order.placed") -> Run:
+        """Send an event, and wait for the run and everything that it started."""
+        async with LocalEngine(self.client, self.functions) as engine:
+            run = await engine.run(inngest.Event(name=name, data=data or {}))
+            await engine.settle()
+            return run
+
+
+class SyncSteps:
+    """Lets a body that awaits its steps run in a sync function."""
+
+    def __init__(self, ctx: inngest.ContextSync) -> None:
+        self._ctx = ctx
+
+    def __getattr__(self, tool: str) -> Callable[..., Awaitable[Any]]:
+        original = getattr(self._ctx.step, tool)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if tool == "run":
+                name, handler, *rest = args
+                return original(name, lambda: finished(handler(*rest)), **kwargs)
+            return original(*args, **kwargs)
+
+        return call
+
+
+def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("the body waited for something")
+
+
+async def parallel(ctx: Any, *calls: Callable[[], Awaitable[Any]]) -> Any:
+    """`ctx.group.parallel` for bodies."""
+    if isinstance(ctx, inngest.Context):
+        return await ctx.group.parallel(calls)
+    return ctx.group.parallel(tuple(lambda call=call: finished(call()) for call in calls))
+
+
+MakeShop = Callable[..., Shop]
+
+
+@pytest.fixture(params=["async", "sync"])
+def shop(request: pytest.FixtureRequest) -> MakeShop:
+    """Make an app whose functions are async, and one whose functions are sync."""
+
+    def make(*middleware: Any) -> Shop:
+        return Shop(*middleware, is_async=request.param == "async")
 
     return make
+
+
+@pytest.fixture
+def async_shop() -> MakeShop:
+    """Make an app whose functions are async."""
+    return Shop
+
+
+@pytest.fixture
+def group() -> Callable[..., Awaitable[Any]]:
+    """`ctx.group.parallel` for bodies."""
+    return parallel

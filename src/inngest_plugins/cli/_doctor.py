@@ -254,8 +254,8 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
             yield Finding(
                 "warning",
                 where,
-                f"it is in layer {plugin.layer.name} and fails open: when it fails, payloads go out "
-                "as they are; leave fail_open alone or set it to False",
+                f"it is in layer {plugin.layer.name} and fails open: when it fails, payloads go "
+                "out as they are; leave fail_open alone or set it to False",
             )
         for text in plugin.diagnose(stack):
             yield Finding("warning", where, text)

@@ -138,15 +138,17 @@ def _unavailable(
     """A command in place of one that cannot be imported: says what to install."""
     message = " ".join(str(error).split())
     package, _, rest = entry_point.module.partition(".")
-    if "pip install" not in message and package == "inngest_plugins":
+    hint = ""
+    if package == "inngest_plugins":
         folder = rest.partition(".")[0]
-        extra = "local" if folder == "cli" else folder
-        message = f'{message}: pip install "inngest-plugins[{extra}]"'
+        hint = f'pip install "inngest-plugins[{"local" if folder == "cli" else folder}]"'
+    if hint not in message:
+        message = f"{message}: {hint}"
 
     def unavailable() -> None:
         raise CliError(f"the command {entry_point.name!r} is not installed: {message}")
 
-    unavailable.__doc__ = f"(not installed) {message}"
+    unavailable.__doc__ = f"(not installed) {hint or message}"
     return unavailable
 
 

@@ -39,6 +39,9 @@ _STYLES: typing.Final[dict[MarkKind, str]] = {
     "waiting": "cyan",
     "resumed": "cyan",
 }
+_MARK_LINES: typing.Final = 3
+"""Lines that one mark may take; an error message can be of any length."""
+
 STATUS_STYLES: typing.Final = {
     "Completed": "green",
     "Failed": "red",
@@ -123,17 +126,18 @@ class TimelineView:
         for number, story in enumerate(self._story.runs):
             if number:
                 yield Text()
-            lines = _RunLines(story, self._story.axis, glyphs, width, self._hooks, self._values)
+            lines = _RunLines(
+                console, story, self._story.axis, glyphs, width, self._hooks, self._values
+            )
             yield from lines.render()
 
 
 class _RunLines:
     """The lines of one run."""
 
-    _BAR = 18
-
     def __init__(
         self,
+        console: Console,
         story: RunStory,
         axis: Axis,
         glyphs: _Glyphs,
@@ -141,11 +145,12 @@ class _RunLines:
         hooks: bool,  # noqa: FBT001 - private, one caller
         values: bool,  # noqa: FBT001
     ) -> None:
+        self._console = console
         self._story = story
         self._axis = axis
         self._glyphs = glyphs
         self._width = width
-        self._bar_width = self._BAR if width >= 80 else 0
+        self._bar_width = 18 if width >= 96 else 10 if width >= 72 else 0
         self._hooks = hooks
         self._values = values
         self._indent = "  " * min(story.depth, 4)
@@ -209,18 +214,8 @@ class _RunLines:
         record = row.record
         took = "..." if record.duration is None else duration_text(record.duration)
         content = Text(f"#{record.number + 1:<3}{took:>7}  ")
-        rest = Text()
         marks = row.marks or (Mark(None, "waiting", "in flight"),)
-        lines: list[Text] = []
-        for mark in marks:
-            piece = self._mark(mark)
-            if rest and cell_len(rest.plain) + cell_len(piece.plain) > self._room():
-                lines.append(rest)
-                rest = Text()
-            if rest:
-                rest.append("  ")
-            rest.append_text(piece)
-        lines.append(rest)
+        lines = self._fill([self._mark(mark) for mark in marks])
         content.append_text(lines[0])
         yield self._line(row.offset, self._glyphs.rail, content, self._bar(row))
         blank = Text(" " * self._bar_width)
@@ -229,6 +224,17 @@ class _RunLines:
             yield self._line(None, self._glyphs.gap, padded, blank)
         if self._hooks and row.hooks:
             yield from self._request_hooks(row, blank)
+
+    def _fill(self, pieces: Sequence[Text]) -> list[Text]:
+        """Put pieces side by side into lines that fit; a piece that does not fit is broken."""
+        room = max(12, self._room())
+        lines: list[Text] = []
+        for piece in pieces:
+            if lines and cell_len(lines[-1].plain) + cell_len(piece.plain) + 2 <= room:
+                lines[-1].append("  ").append_text(piece)
+            else:
+                lines += piece.wrap(self._console, room)[:_MARK_LINES]
+        return lines
 
     def _room(self) -> int:
         return self._width - len(self._indent) - 25 - (self._bar_width and self._bar_width + 1)

@@ -516,10 +516,11 @@ def family(runs: Sequence[Run], root: Run) -> list[Run]:
 
 
 def duration_text(seconds: float) -> str:
-    """A length of time for people: ``0.4 ms``, ``12 ms``, ``2.5 s``, ``30 min``, ``2.1 h``."""
+    """A length of time for people: ``0.04 ms``, ``12 ms``, ``2.5 s``, ``30 min``, ``2.1 h``."""
     if seconds <= 0:
         return "0 ms"
     for limit, divisor, digits, unit in (
+        (0.000995, 0.001, 2, "ms"),
         (0.00995, 0.001, 1, "ms"),
         (0.9995, 0.001, 0, "ms"),
         (119.95, 1, 1, "s"),

@@ -118,7 +118,7 @@ def redirected(client: inngest.Inngest, transport: EngineTransport) -> Iterator[
     Raises:
         LocalEngineError: Another engine drives the client, or it holds no HTTP clients.
     """
-    sync_clients, async_clients = _http_clients(client)
+    sync_clients, async_clients = http_clients(client)
     if not sync_clients or not async_clients:
         raise LocalEngineError("this inngest.Inngest client holds no httpx clients to redirect")
     origins = {httpx.URL(origin).netloc for origin in (client.api_origin, client.event_api_origin)}
@@ -157,7 +157,7 @@ def redirected(client: inngest.Inngest, transport: EngineTransport) -> Iterator[
             vars(http_client).pop("send", None)
 
 
-def _http_clients(
+def http_clients(
     client: inngest.Inngest,
 ) -> tuple[list[httpx.Client], list[httpx.AsyncClient]]:
     """Every httpx client that the client holds, directly or in one of its attributes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -22,13 +23,15 @@ from inngest_plugins.core import HookRecord, record_hooks
 from inngest_plugins.local import LocalEngine, LocalEngineError, RealClock, Run, VirtualClock
 from inngest_plugins.local._html import render_html
 from inngest_plugins.local._timeline import TimelineView
-from inngest_plugins.local._timeline_model import Story, family, tell
+from inngest_plugins.local._timeline_model import family, tell
 
 from ._app import App, load_app
 from ._errors import CliError
 from ._events import read_events
 from ._progress import watching
 from ._run_json import story_to_json
+
+_SVG_COLUMNS: typing.Final = 108
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,10 @@ def run(
     html: Annotated[
         pathlib.Path | None,
         typer.Option(metavar="FILE", help="Also write the timeline as one self-contained page."),
+    ] = None,
+    svg: Annotated[
+        pathlib.Path | None,
+        typer.Option(metavar="FILE", help="Also write the timeline as a picture."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of the timeline.")
@@ -107,7 +114,8 @@ def run(
     events = None if event is None else read_events(event)
     if events is None and function is None and journal is None:
         raise CliError("nothing to do: give an event with --event")
-    _check_writable(html)
+    _check_writable("--html", html)
+    _check_writable("--svg", svg)
     os.environ.setdefault("INNGEST_DEV", "1")
     loaded = load_app(app)
     wish = _Wish(events, function, journal, real_time, timeout)
@@ -119,26 +127,27 @@ def run(
     if html is not None:
         page = render_html(story, title=f"{loaded.client.app_id}: run report", values=not no_values)
         html.write_text(page, "utf-8")
+    view = TimelineView(story, hooks=hooks, values=not no_values)
+    if svg is not None:
+        picture = rich.console.Console(record=True, width=_SVG_COLUMNS, file=io.StringIO())
+        picture.print(view)
+        svg.write_text(picture.export_svg(title=f"inngest-plugins run {app}"), "utf-8")
     if as_json:
         typer.echo(json.dumps(story_to_json(story, values=not no_values), indent=2))
     else:
-        _draw(story, hooks=hooks, values=not no_values)
+        rich.console.Console().print(view)
     if any(each.status != "Completed" for each in runs):
         raise typer.Exit(1)
 
 
-def _draw(story: Story, *, hooks: bool, values: bool) -> None:
-    rich.console.Console().print(TimelineView(story, hooks=hooks, values=values))
-
-
-def _check_writable(path: pathlib.Path | None) -> None:
+def _check_writable(option: str, path: pathlib.Path | None) -> None:
     """Find out before the run, not after it."""
     if path is None:
         return
     if path.is_dir():
-        raise CliError(f"--html {path}: that is a folder, name a file")
+        raise CliError(f"{option} {path}: that is a folder, name a file")
     if not path.absolute().parent.is_dir():
-        raise CliError(f"--html {path}: there is no folder {path.parent}")
+        raise CliError(f"{option} {path}: there is no folder {path.parent}")
 
 
 @contextlib.contextmanager
@@ -212,7 +221,9 @@ def _check_triggers(engine: LocalEngine, events: list[inngest.Event]) -> None:
         named = (dataclasses.replace(trigger, expression=None) for trigger in triggers)
         if not any(trigger.accepts({"name": event.name}) for trigger in named):
             known = sorted({repr(trigger.event) for trigger in triggers if trigger.event})
-            listen = f"the functions listen to {', '.join(known)}" if known else "no function does"
+            listen = (
+                f"the functions listen to {', '.join(known)}" if known else "no function listens"
+            )
             raise CliError(f"event {event.name!r} triggers nothing: {listen}")
 
 
