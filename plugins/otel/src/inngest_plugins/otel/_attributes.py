@@ -1,0 +1,32 @@
+"""Names of the attributes that the plugin sets beyond OpenTelemetry's conventions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+APP_ID: Final = "inngest.app.id"
+FUNCTION_ID: Final = "inngest.function.id"
+RUN_ID: Final = "inngest.run.id"
+REQUEST_ID: Final = "inngest.request.id"
+JOB_ID: Final = "inngest.job.id"
+HANDLER: Final = "inngest.handler"
+ATTEMPT: Final = "inngest.attempt"
+MEMOIZED: Final = "inngest.memoized_steps"
+OUTCOME: Final = "inngest.outcome"
+"""What a request or a step came to: see `Result`."""
+
+STEP_ID: Final = "inngest.step.id"
+STEP_HASH: Final = "inngest.step.hash"
+STEP_INDEX: Final = "inngest.step.index"
+STEP_OP: Final = "inngest.step.op"
+
+EVENT_IDS: Final = "inngest.event.ids"
+START_ESTIMATED: Final = "inngest.start_estimated"
+"""True on a span whose true start was seen by another process only."""
+
+INPUT: Final = "inngest.input"
+OUTPUT: Final = "inngest.output"
+
+DIRECTION: Final = "inngest.payload.direction"
+PLUGIN: Final = "inngest.plugin"
+STATUS: Final = "inngest.run.status"

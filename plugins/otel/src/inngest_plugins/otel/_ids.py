@@ -1,0 +1,97 @@
+"""Trace and span ids that every request of a run derives alike."""
+
+from __future__ import annotations
+
+from enum import Enum
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inngest_plugins.core import Step
+
+    from ._ledger import Ledger
+    from ._territory import Point
+
+
+class Scope(Enum):
+    """Which code of a run started a span."""
+
+    OWN = "own"
+    """The plugin: it knows what it is doing."""
+    STEP = "step"
+    """A step's handler, which runs once for each attempt and is never replayed."""
+    BODY = "body"
+    """The function's body, which every request replays."""
+
+
+class Origin:
+    """Where a span comes from; travels with its id.
+
+    Attributes:
+        ledger: the request that started it.
+        scope: which code of the request did.
+        begun: for the function's body, where in it.
+        step: for a step's handler, the step.
+    """
+
+    __slots__ = ("begun", "ledger", "scope", "step")
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        scope: Scope,
+        *,
+        begun: Point | None = None,
+        step: Step | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.scope = scope
+        self.begun = begun
+        self.step = step
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the plugin itself started the span."""
+        return self.scope is Scope.OWN
+
+
+class SpanId(int):
+    """A span id that knows the span's origin.
+
+    The id is the one thing of a span that the tracing SDK takes from outside and hands to the span
+    processor unchanged, also when the span ends in another thread or after the request. A table
+    from spans to origins would need to be cleaned up, and could not tell apart two requests of one
+    run in one process, whose replayed spans have the same ids.
+    """
+
+    origin: Origin
+
+    def __new__(cls, value: int, origin: Origin) -> SpanId:
+        """Make the id `value` of a span from `origin`."""
+        self = super().__new__(cls, value)
+        self.origin = origin
+        return self
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        return int, (int(self),)
+
+
+def origin_of(span_id: int) -> Origin | None:
+    """Return the origin of a span of a run, None for any other span."""
+    return span_id.origin if isinstance(span_id, SpanId) else None
+
+
+def derived_span_id(*seed: str) -> int:
+    """Derive a span id from what it must depend on."""
+    return _derived(8, seed)
+
+
+def derived_trace_id(*seed: str) -> int:
+    """Derive a trace id from what it must depend on."""
+    return _derived(16, seed)
+
+
+def _derived(size: int, seed: tuple[str, ...]) -> int:
+    digest = blake2b("\0".join(seed).encode(), digest_size=size, person=b"inngest-otel").digest()
+    # All zeros is the one invalid id.
+    return int.from_bytes(digest, "big") or 1

@@ -1,0 +1,349 @@
+"""The spans of one request of a run, and which of them leave the process."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from inngest_plugins.core import Call, CallKey, Step
+
+from ._attributes import ATTEMPT, START_ESTIMATED
+from ._ids import Origin, Scope, SpanId, derived_span_id, derived_trace_id
+from ._placement import Placement
+from ._rewrite import context_of, rewritten, without_messages
+from ._territory import Completion, Point, Territory
+
+Forward = Callable[[ReadableSpan], None]
+"""Hands a span on to the processors behind the replay-safe one."""
+
+
+class Verdict(Enum):
+    """What became of a request, as far as the spans of the function's body go."""
+
+    ADVANCED = auto()
+    """The run goes on: a later request replays this code."""
+    ENDED = auto()
+    """The function returned, or failed for good."""
+    FAILED_ATTEMPT = auto()
+    """The function failed and will be tried again: its new code really ran, and will again."""
+    REPEATED = auto()
+    """A step failed and will be tried again, or the request broke off. The body's new code was but
+    the way there, and the next request is on the same way."""
+
+
+_FUNCTION_ENDED = frozenset({Verdict.ENDED, Verdict.FAILED_ATTEMPT})
+
+
+class StartTimes:
+    """Start times of spans that a step cut off, for the request that will end them.
+
+    A later request starts such a span anew. If it comes to the same process, the true start is
+    still here; the oldest entries go when there are too many.
+
+    Args:
+        limit: how many spans to remember.
+    """
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._starts: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remember(self, span: ReadableSpan) -> None:
+        """Keep the start of a span unless an earlier one is known."""
+        if span.start_time is None:
+            return
+        with self._lock:
+            self._starts.setdefault(_key(span), span.start_time)
+            if len(self._starts) > self._limit:
+                self._starts.popitem(last=False)
+
+    def recall(self, span: ReadableSpan) -> int | None:
+        """Return the first start of a span, and forget it."""
+        with self._lock:
+            return self._starts.pop(_key(span), None)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A span of the body that ended without being cut off, awaiting the end of the request."""
+
+    span: ReadableSpan
+    origin: Origin
+    point: Point
+    after_step: bool
+    error: BaseException | None
+    starts: StartTimes
+    forward: Forward
+
+
+class Ledger:
+    """Decides for every span of one request whether, when and as what it is exported.
+
+    Args:
+        call: the request.
+        root_span_id: id of the span that the body's spans hang from; it differs between requests,
+            so that derived ids must not depend on it.
+        completion: reads the engine's order of completion off the request.
+        keep_messages: whether the texts of exceptions may leave the process.
+        placement: where the engine's own trace view shows the run, or None if the spans of user
+            code need not be gathered for it.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        *,
+        root_span_id: int,
+        completion: Callable[[], Completion | None],
+        keep_messages: bool,
+        placement: Placement | None,
+    ) -> None:
+        self.run_id = call.run_id
+        self.attempt = call.attempt
+        self.placement = placement
+        self.territory = Territory(call.consumed, completion)
+        self.exported: list[ReadableSpan] = []
+        """Spans of user code that this request exported, if they are to be collected."""
+        self._targeted = call.target is not None
+        self._root = root_span_id
+        self._keep_messages = keep_messages
+        self._step_ran = False
+        self._pending: list[_Ended] = []
+        self._counts: dict[tuple[int, str], int] = {}
+        self._verdict: Verdict | None = None
+        self._raised: BaseException | None = None
+        self.in_body = False
+        """Whether the function's code runs. What plugins do before and after is never replayed."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the request is over."""
+        return self._verdict is not None
+
+    # ------------------------------------------------------------ ids
+
+    def next_span_id(self, name: str, parent_id: int, *, step: Step | None) -> SpanId:
+        """Return the id of a span that user code is starting.
+
+        The id follows from the run, the parent's id, the name, and how many spans of that name the
+        parent already has; so every request that replays the span gives it the same one.
+
+        Args:
+            name: the span's name.
+            parent_id: id of its parent, 0 for none.
+            step: the step whose handler is running, or None.
+        """
+        parent_id = 0 if parent_id == self._root else parent_id
+        number = self._next_number(parent_id, name)
+        value = derived_span_id(self.run_id, "span", f"{parent_id:x}", name, str(number))
+        if step is not None:
+            return SpanId(value, Origin(self, Scope.STEP, step=step))
+        return SpanId(value, Origin(self, Scope.BODY, begun=self.territory.point()))
+
+    def next_trace_id(self) -> int:
+        """Return the id of a trace that user code is starting, detached from the run's."""
+        number = self._next_number(-1, "")
+        return derived_trace_id(self.run_id, "detached", str(number))
+
+    def own_span_id(self, *seed: str) -> SpanId:
+        """Return the id of a span of the plugin itself."""
+        return SpanId(derived_span_id(self.run_id, *seed), Origin(self, Scope.OWN))
+
+    def _next_number(self, parent_id: int, name: str) -> int:
+        key = (parent_id, name)
+        number = self._counts.get(key, 0)
+        self._counts[key] = number + 1
+        return number
+
+    # ------------------------------------------------------------ spans
+
+    def step_ran(self) -> None:
+        """Note that a step's handler ran in this request."""
+        self._step_ran = True
+
+    def ended(
+        self, span: ReadableSpan, origin: Origin, starts: StartTimes, forward: Forward
+    ) -> None:
+        """Take a span that has just ended.
+
+        Args:
+            span: the span.
+            origin: where it comes from.
+            starts: remembered start times.
+            forward: exports it.
+        """
+        if origin.scope is not Scope.BODY:
+            self._export(span, forward, users=origin.scope is Scope.STEP)
+            return
+        error = sys.exc_info()[1]
+        if _is_control_flow(error):
+            starts.remember(span)
+            return
+        point = self.territory.point()
+        after_step = self._step_ran
+        ended = _Ended(span, origin, point, after_step, error, starts, forward)
+        if self._verdict is not None:
+            # A task that outlived its request: nothing is left to wait for.
+            self._pending = [ended]
+            self._settle(self._verdict)
+            return
+        if self._pending and self._pending[-1].point.round < self.territory.front:
+            self._pending = [e for e in self._pending if e.error is not None]
+        if point.round == self.territory.front or error is not None:
+            self._pending.append(ended)
+
+    def close(self, verdict: Verdict, raised: BaseException | None = None) -> None:
+        """Export what this request adds to the trace. Only the first call counts.
+
+        Args:
+            verdict: what became of the request.
+            raised: the exception that the function ended with.
+        """
+        if self._verdict is not None:
+            return
+        self._verdict = verdict
+        self._raised = raised
+        if verdict is Verdict.FAILED_ATTEMPT and self._step_ran:
+            self._verdict = Verdict.REPEATED
+        self.territory.point()
+        self._settle(self._verdict)
+
+    def _settle(self, verdict: Verdict) -> None:
+        pending, self._pending = self._pending, []
+        if verdict is Verdict.REPEATED:
+            for ended in pending:
+                ended.starts.remember(ended.span)
+            return
+        final = verdict is Verdict.ENDED
+        new = [ended for ended in pending if self._is_new(ended, final=final)]
+        if verdict is Verdict.FAILED_ATTEMPT:
+            self._export_attempt(new)
+            return
+        for ended in new:
+            self._export(self._with_true_start(ended), ended.forward, users=True)
+
+    def _is_new(self, ended: _Ended, *, final: bool) -> bool:
+        if final and ended.error is not None and ended.error is self._raised:
+            return True
+        if self._targeted and not (ended.after_step and self._verdict in _FUNCTION_ENDED):
+            # The request that planned this step has been here. Only an error that the SDK lets out
+            # of a step, such as NonRetriableError, takes the function further than that.
+            return False
+        return self.territory.is_new(ended.point, ended=final)
+
+    def _export_attempt(self, new: list[_Ended]) -> None:
+        """Export what a failed attempt of the function did, under ids of its own.
+
+        Spans that began in an earlier request are left to the attempt that counts: the children
+        that they have by now hang from the id that they will have there.
+        """
+        own = [e for e in new if e.origin.begun is not None and self._began_here(e.origin.begun)]
+        ids = {
+            span_id: derived_span_id(self.run_id, "attempt", f"{span_id:x}", str(self.attempt))
+            for span_id in (int(context_of(e.span).span_id) for e in own)
+        }
+        for ended in new:
+            span_id = ids.get(int(context_of(ended.span).span_id))
+            if span_id is None:
+                ended.starts.remember(ended.span)
+                continue
+            parent = ended.span.parent
+            span = rewritten(
+                ended.span,
+                span_id=SpanId(span_id, ended.origin),
+                parent_id=ids.get(int(parent.span_id)) if parent is not None else None,
+                attributes={ATTEMPT: self.attempt},
+            )
+            self._export(span, ended.forward, users=True)
+
+    def _began_here(self, point: Point) -> bool:
+        return self.territory.is_new(point, ended=True)
+
+    def _with_true_start(self, ended: _Ended) -> ReadableSpan:
+        begun, span = ended.origin.begun, ended.span
+        first = ended.starts.recall(span)
+        if first is not None:
+            if span.start_time is None or first < span.start_time:
+                return rewritten(span, start_time=first)
+            return span
+        if begun is None or begun.round == ended.point.round:
+            return span
+        # Another process saw it start. If that was before the first step, the run's own start is
+        # the best that is known; else nothing is, and the span is shorter than it should be.
+        started = ulid_time(self.run_id) if begun.round == 0 else None
+        if started is not None and span.start_time is not None and started >= span.start_time:
+            started = None
+        return rewritten(span, start_time=started, attributes={START_ESTIMATED: True})
+
+    def _export(self, span: ReadableSpan, forward: Forward, *, users: bool) -> None:
+        if not self._keep_messages:
+            span = without_messages(span)
+        if users and self.placement is not None and context_of(span).trace_flags.sampled:
+            self.exported.append(span)
+        forward(span)
+
+
+LEDGER: CallKey[Ledger] = CallKey("otel.ledger")
+
+
+def current_ledger() -> tuple[Ledger, Step | None] | None:
+    """Return the ledger of the request whose function is running here.
+
+    Returns:
+        The ledger and the step whose handler is running, if one is; None outside of a run, in hooks
+        before and after the function's code, and in tasks that have outlived their request.
+    """
+    call = Call.current()
+    if call is None:
+        return None
+    ledger = call.get(LEDGER)
+    if ledger is None or not ledger.in_body:
+        return None
+    return ledger, call.step
+
+
+_CROCKFORD = {c: i for i, c in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+_ULID_LENGTH = 26
+_ULID_TIME_LENGTH = 10
+
+
+def ulid_time(ulid: str) -> int | None:
+    """Return the time in a ULID, in nanoseconds since the epoch; None if it is no ULID."""
+    if len(ulid) != _ULID_LENGTH:
+        return None
+    milliseconds = 0
+    for character in ulid[:_ULID_TIME_LENGTH].upper():
+        digit = _CROCKFORD.get(character)
+        if digit is None:
+            return None
+        milliseconds = milliseconds * 32 + digit
+    return milliseconds * 1_000_000
+
+
+def _is_control_flow(error: Any) -> bool:
+    """Tell whether the SDK is leaving the function's code because a step takes over.
+
+    The SDK does so with exceptions of its own that are no `Exception`, so that user code does not
+    catch them.
+    """
+    return (
+        error is not None
+        and not isinstance(error, Exception)
+        and type(error).__module__.partition(".")[0] == "inngest"
+    )
+
+
+def _key(span: ReadableSpan) -> tuple[int, int]:
+    context = context_of(span)
+    return int(context.trace_id), int(context.span_id)

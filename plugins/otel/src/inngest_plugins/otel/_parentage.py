@@ -1,0 +1,130 @@
+"""Which trace a request belongs to, and under which span it hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
+
+from inngest_plugins.core import Call
+
+from ._carrier import (
+    Carrier,
+    baggage_into,
+    current_span_context,
+    engine_headers,
+    headers_context,
+    span_context_in,
+    with_remote_parent,
+)
+from ._ids import derived_span_id, derived_trace_id
+
+
+class Parentage(NamedTuple):
+    """Where a request's span goes.
+
+    Attributes:
+        context: the context to start it in.
+        links: what it links to.
+        trace_id: the trace to start when `context` holds no span; None when it does.
+    """
+
+    context: Context
+    links: Sequence[Link]
+    trace_id: int | None
+
+
+def parentage_of(
+    call: Call, carriers: Sequence[Carrier], *, continue_traces: bool, sampler: object | None
+) -> Parentage:
+    """Decide where a request's span goes.
+
+    The run's trace is, in this order: the producer's (if that is to be continued and there is but
+    one), the one that the engine's `traceparent` names, or one that every request of the run
+    derives from the run id alike. A span that is current already, such as the web framework's, is
+    the parent if it is in that trace, and linked to if it is not.
+
+    Args:
+        call: the request.
+        carriers: what came along with the triggering events.
+        continue_traces: whether a triggered run continues its producer's trace.
+        sampler: given for a provider that cannot start a trace with a given id: decides whether a
+            trace that nobody started is sampled.
+    """
+    producers = [found for found in map(span_context_in, carriers) if found is not None]
+    current = current_span_context()
+    context = context_api.get_current()
+    links: list[Link] = []
+    remote: SpanContext | None = None
+    if continue_traces and len(producers) == 1:
+        remote = producers[0]
+        producers = []
+    if remote is None:
+        remote = headers_context(engine_headers(call))
+    trace_id = None
+    if remote is None:
+        run_id = _failed_run(call) or call.run_id
+        trace_id = derived_trace_id("run", run_id)
+        if current.is_valid and current.trace_id != trace_id:
+            links.append(Link(current))
+        context = trace.set_span_in_context(trace.INVALID_SPAN, context)
+        if sampler is not None:
+            context = with_remote_parent(_assumed_parent(run_id, trace_id, sampler))
+    elif current.is_valid and current.trace_id == remote.trace_id:
+        pass
+    else:
+        if current.is_valid:
+            links.append(Link(current))
+        context = with_remote_parent(remote)
+    if call.memo_count == 0 and call.target is None:
+        # Said once, by the first request, and not by all.
+        links.extend(Link(producer) for producer in producers)
+    if len(carriers) == 1:
+        context = baggage_into(carriers[0], context)
+    return Parentage(context, links, trace_id)
+
+
+def _failed_run(call: Call) -> str | None:
+    """Return the run whose failure this run handles."""
+    if call.handler_kind != "on_failure":
+        return None
+    run_id = call.event.data.get("run_id")
+    return run_id if isinstance(run_id, str) else None
+
+
+def _assumed_parent(run_id: str, trace_id: int, sampler: object) -> SpanContext:
+    """Make up the span that a run hangs under when nothing says and no id can be set."""
+    sampled = True
+    if isinstance(sampler, Sampler):
+        result = sampler.should_sample(Context(), trace_id, "run", SpanKind.CONSUMER, {}, [])
+        sampled = result.decision is Decision.RECORD_AND_SAMPLE
+    return SpanContext(
+        trace_id,
+        derived_span_id("run", run_id),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
+    )
+
+
+def attributes_of(call: Call) -> Mapping[str, str | int]:
+    """Return what OpenTelemetry's conventions say of a message that is processed by a function."""
+    event = call.event
+    found: dict[str, str | int] = {
+        "messaging.system": "inngest",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": event.name,
+        "faas.name": call.function_id,
+        "faas.invocation_id": call.run_id,
+        "faas.trigger": "timer" if event.name == "inngest/scheduled.timer" else "pubsub",
+    }
+    if event.id:
+        found["messaging.message.id"] = event.id
+    if len(call.events) > 1:
+        found["messaging.batch.message_count"] = len(call.events)
+    return found

@@ -1,0 +1,284 @@
+"""Tracer providers that export each span of a replayed function once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import (
+    ReadableSpan,
+    Span,
+    SpanProcessor,
+    SynchronousMultiSpanProcessor,
+    TracerProvider,
+)
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
+from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.util.types import Attributes
+
+from ._ids import SpanId, origin_of
+from ._ledger import StartTimes, current_ledger
+from ._rewrite import context_of
+
+P = TypeVar("P", bound=TracerProvider)
+
+
+class _Starting(threading.local):
+    """What the sampler saw of the span that this thread is starting.
+
+    A tracer asks the sampler and then the id generator, in one go; only the sampler is told the
+    span's name and context.
+    """
+
+    name: str = ""
+    context: Context | None = None
+
+
+_assigned: ContextVar[tuple[SpanId, int | None] | None] = ContextVar(
+    "inngest_otel_assigned", default=None
+)
+
+
+@contextmanager
+def assigned_ids(span_id: SpanId, trace_id: int | None = None) -> Iterator[None]:
+    """Give the next span these ids, if its provider is replay-safe.
+
+    Args:
+        span_id: its id.
+        trace_id: the id of its trace, should it have no parent.
+    """
+    token = _assigned.set((span_id, trace_id))
+    try:
+        yield
+    finally:
+        _assigned.reset(token)
+
+
+class ReplaySafeIdGenerator(IdGenerator):
+    """Gives spans of a run ids that every request of the run derives alike.
+
+    Outside of runs, ids come from the generator it wraps.
+
+    Args:
+        inner: the generator to wrap; random ids by default.
+    """
+
+    def __init__(self, inner: IdGenerator | None = None) -> None:
+        self._inner = inner or RandomIdGenerator()
+        self._starting = _Starting()
+
+    def generate_span_id(self) -> int:
+        """Return the id for the span that is being started."""
+        starting = self._starting
+        name, context = starting.name, starting.context
+        starting.name, starting.context = "", None
+        assigned = _assigned.get()
+        if assigned is not None:
+            return assigned[0]
+        current = current_ledger()
+        if current is None:
+            return self._inner.generate_span_id()
+        ledger, step = current
+        parent = trace.get_current_span(context).get_span_context()
+        return ledger.next_span_id(name, int(parent.span_id), step=step)
+
+    def generate_trace_id(self) -> int:
+        """Return the id for the trace that is being started."""
+        assigned = _assigned.get()
+        if assigned is not None and assigned[1] is not None:
+            return assigned[1]
+        current = current_ledger()
+        if current is None or current[1] is not None:
+            return self._inner.generate_trace_id()
+        return current[0].next_trace_id()
+
+    def is_trace_id_random(self) -> bool:
+        """Tell what the wrapped generator tells; derived ids are spread as evenly."""
+        # Absent before opentelemetry-sdk 1.37.
+        tell = getattr(self._inner, "is_trace_id_random", None)
+        return tell is not None and bool(tell())
+
+    def sampler(self, inner: Sampler) -> Sampler:
+        """Return a sampler that decides like `inner` and tells this generator the span's name.
+
+        Without it, ids are derived from the order of the spans alone, so that a span which is there
+        in one request and not in the next shifts the ids of its siblings.
+        """
+        return _NameTellingSampler(inner, self._starting)
+
+
+class _NameTellingSampler(Sampler):
+    def __init__(self, inner: Sampler, starting: _Starting) -> None:
+        self.inner = inner
+        self._starting = starting
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        self._starting.name = name
+        self._starting.context = parent_context
+        if trace_state is not None:
+            return self.inner.should_sample(
+                parent_context, trace_id, name, kind, attributes, links, trace_state
+            )
+        return self.inner.should_sample(parent_context, trace_id, name, kind, attributes, links)
+
+    def get_description(self) -> str:
+        return self.inner.get_description()
+
+
+class ReplaySafeSpanProcessor(SpanProcessor):
+    """Holds back the spans of replayed code, and passes on all others.
+
+    A span of a run's body is passed on when its request ends, and only by the request in which its
+    end was new code. Spans of steps and of code outside of runs are passed on when they end.
+
+    Args:
+        inner: the processor that exports, or a `SynchronousMultiSpanProcessor` of several. It sees
+            `on_start` of every span, also of those whose `on_end` it will not see.
+    """
+
+    def __init__(self, inner: SpanProcessor) -> None:
+        self._inner = inner
+        self.starts = StartTimes()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Tell the inner processor."""
+        self._inner.on_start(span, parent_context=parent_context)
+
+    def _on_ending(self, span: Span) -> None:
+        # Experimental in OpenTelemetry, so that processors may lack it.
+        ending = getattr(self._inner, "_on_ending", None)
+        if ending is not None:
+            ending(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Pass the span on, now, later or never."""
+        origin = origin_of(context_of(span).span_id)
+        if origin is None:
+            self._inner.on_end(span)
+        else:
+            origin.ledger.ended(span, origin, self.starts, self._inner.on_end)
+
+    def shutdown(self) -> None:
+        """Shut the inner processor down."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the inner processor; spans of requests that still run are not there yet."""
+        return self._inner.force_flush(timeout_millis)
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Add a processor behind this one; what `TracerProvider.add_span_processor` calls.
+
+        Raises:
+            TypeError: the inner processor takes no further ones.
+        """
+        add = getattr(self._inner, "add_span_processor", None)
+        if add is None:
+            raise TypeError(
+                f"{type(self._inner).__name__} takes no further processors: wrap a "
+                "SynchronousMultiSpanProcessor to add some later"
+            )
+        add(span_processor)
+
+
+def replay_safe_provider(**kwargs: Any) -> TracerProvider:
+    """Return a tracer provider for an app that has none yet.
+
+    Args:
+        **kwargs: what `opentelemetry.sdk.trace.TracerProvider` takes.
+
+    Example:
+        ```python
+        provider = replay_safe_provider()
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
+        ```
+    """
+    generator = ReplaySafeIdGenerator(kwargs.pop("id_generator", None))
+    inner = kwargs.pop("active_span_processor", None) or _several()
+    provider = TracerProvider(
+        **kwargs,
+        id_generator=generator,
+        # The declared type names two concrete classes, of which only this interface is used.
+        active_span_processor=ReplaySafeSpanProcessor(inner),  # type: ignore[arg-type]
+    )
+    provider.sampler = generator.sampler(provider.sampler)
+    return provider
+
+
+_PROCESSOR: Final = "_active_span_processor"
+_TRACERS: Final = "_tracers"
+
+
+def _several() -> SpanProcessor:
+    make: Any = SynchronousMultiSpanProcessor  # its constructor has no annotations
+    processor: SpanProcessor = make()
+    return processor
+
+
+def make_replay_safe(provider: P) -> P:
+    """Make a tracer provider replay-safe that exists already, and return it.
+
+    Replaces its sampler, id generator and span processor by ones that wrap them, also in the
+    tracers that it has handed out, so that instrumentation set up earlier is covered too. Doing it
+    again changes nothing.
+
+    A span processor alone would not do: when a span ends, the ids that its children and other
+    services know it by are long given out, so they must be the same in every request from the
+    start.
+
+    Args:
+        provider: a `TracerProvider` of `opentelemetry-sdk`, such as the one that
+            `opentelemetry-instrument` has set.
+
+    Raises:
+        TypeError: it is another kind of provider. Build it with `ReplaySafeIdGenerator` and
+            `ReplaySafeSpanProcessor` instead.
+    """
+    if is_replay_safe(provider):
+        return provider
+    given: object = provider
+    processor: Any = getattr(given, _PROCESSOR, None)
+    if not isinstance(given, TracerProvider) or processor is None:
+        raise TypeError(
+            f"make_replay_safe needs a TracerProvider of opentelemetry-sdk, and got "
+            f"{type(given).__module__}.{type(given).__qualname__}: build the provider with "
+            "id_generator=ReplaySafeIdGenerator() and wrap each of its span processors in "
+            "ReplaySafeSpanProcessor"
+        )
+    generator = ReplaySafeIdGenerator(provider.id_generator)
+    guard = ReplaySafeSpanProcessor(processor)
+    # Declared as what the SDK's own constructor makes by default.
+    provider.id_generator = generator  # type: ignore[assignment]
+    provider.sampler = generator.sampler(provider.sampler)
+    setattr(provider, _PROCESSOR, guard)
+    for tracer in _tracers_of(provider):
+        tracer.id_generator = generator
+        tracer.sampler = provider.sampler
+        tracer.span_processor = guard
+    return provider
+
+
+def is_replay_safe(provider: object) -> bool:
+    """Tell whether spans of this provider come with their origin."""
+    return isinstance(getattr(provider, "id_generator", None), ReplaySafeIdGenerator)
+
+
+def _tracers_of(provider: TracerProvider) -> list[Any]:
+    """Return the tracers handed out; older SDKs keep no list, and hand out one each time."""
+    return list(getattr(provider, _TRACERS, {}).values())

@@ -1,0 +1,165 @@
+"""Which code of a request is new, and which ran in an earlier request already.
+
+A durable function runs from the top in every request. What is new in a request begins where the
+result of the step that led to this request has just been handed over. In straight-line code that
+is everything after the last memo. In a `group.parallel` each branch has a frontier of its own, so
+every point of the code carries a *round*: how many times the engine had to come back before the
+code could get there.
+
+* Straight-line code: each consumed memo is one round.
+* A branch starts with the round of the point where its group starts; a group ends with the highest
+  round among its branches. In WAIT mode the engine comes back once all ops that it was told of are
+  done, so the branches advance in lockstep, and a point is new if its round is the highest one of
+  the request.
+* In RACE mode the engine comes back after every op. The whole group counts as one round, and within
+  it a point is new if the latest of the steps before it (in the engine's order of completion) is
+  the one that led to this request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
+
+
+class Point(NamedTuple):
+    """Where in the function something happened, as far as newness goes.
+
+    Attributes:
+        round: how often the engine had to come back before the code could get here.
+        order: in and right behind a RACE group, the engine's position of the latest step before
+            this point; None elsewhere.
+    """
+
+    round: int
+    order: int | None = None
+
+
+class Completion(NamedTuple):
+    """What the engine tells about the order in which steps were completed.
+
+    Attributes:
+        position: place of each hashed step id in that order.
+        leader: place of the step that led to this request, or None when unknown.
+    """
+
+    position: Mapping[str, int]
+    leader: int | None
+
+
+class _Frame:
+    """A stretch of straight-line code: the function's body, or one branch of a group."""
+
+    __slots__ = ("mark", "order", "race_round", "round")
+
+    def __init__(self, start: Point, mark: int, race_round: int | None) -> None:
+        self.round = start.round
+        self.order = start.order
+        self.mark = mark
+        self.race_round = race_round
+
+
+class Territory:
+    """Follows the function's way through its memos during one request.
+
+    Args:
+        consumed: hashed ids of the memos handed over so far; grows while the function runs.
+        completion: reads the engine's order of completion; called at most once, and only when the
+            function has a RACE group. Returns None when it is not known, in which case all
+            branches of the group count as new.
+    """
+
+    def __init__(
+        self, consumed: Sequence[str], completion: Callable[[], Completion | None]
+    ) -> None:
+        self._consumed = consumed
+        self._read_completion = completion
+        self._completion: Completion | None = None
+        self._raced = False
+        self._frame = _Frame(Point(0), 0, None)
+        self.front = 0
+        """The highest round reached so far: what lies below it is not new."""
+
+    def point(self) -> Point:
+        """Return where the function is now."""
+        frame = self._frame
+        advanced = len(self._consumed) - frame.mark
+        if frame.race_round is not None:
+            point = self._race_point(frame, advanced)
+        elif advanced:
+            point = Point(frame.round + advanced)
+        else:
+            point = Point(frame.round, frame.order)
+        self.front = max(self.front, point.round)
+        return point
+
+    def is_new(self, point: Point, *, ended: bool) -> bool:
+        """Tell whether code at this point runs for the first time in this request.
+
+        Only final once the function has run as far as it gets.
+
+        Args:
+            point: a result of `point`.
+            ended: whether the function itself ended in this request, so that no later one will
+                come for the branches that are ahead of the engine.
+        """
+        if point.round < self.front:
+            return False
+        if point.order is None or self._completion is None or self._completion.leader is None:
+            return True
+        leader = self._completion.leader
+        return point.order >= leader if ended else point.order == leader
+
+    @contextmanager
+    def group(self, *, race: bool) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+        """Follow a `group.parallel` while the context is open.
+
+        Args:
+            race: whether the group is in RACE mode.
+
+        Yields:
+            A function that returns a context manager to hold open around each branch.
+        """
+        outer = self._frame
+        start = self.point()
+        race_round = outer.race_round
+        if race and race_round is None:
+            race_round = start.round + 1
+            if not self._raced:
+                self._raced = True
+                self._completion = self._read_completion()
+        ends: list[Point] = []
+
+        @contextmanager
+        def branch() -> Iterator[None]:
+            self._frame = _Frame(start, len(self._consumed), race_round)
+            try:
+                yield
+            finally:
+                ends.append(self.point())
+                self._frame = outer
+
+        try:
+            yield branch
+        finally:
+            latest = max(ends, key=_latest, default=start)
+            outer.round, outer.order = latest
+            outer.mark = len(self._consumed)
+            self._frame = outer
+
+    def _race_point(self, frame: _Frame, advanced: int) -> Point:
+        if not advanced or frame.race_round is None:
+            return Point(frame.round, frame.order)
+        order = frame.order
+        if self._completion is not None:
+            places = self._completion.position
+            for hashed in self._consumed[frame.mark :]:
+                place = places.get(hashed)
+                if place is not None and (order is None or place > order):
+                    order = place
+        return Point(frame.race_round, order)
+
+
+def _latest(point: Point) -> tuple[int, int]:
+    return point.round, -1 if point.order is None else point.order
