@@ -198,7 +198,7 @@ class _RunLines:
         self, offset: float | None, rail: str, content: Text, bar: Text | None = None
     ) -> Text:
         at = duration_text(offset) if offset is not None else ""
-        line = Text(f"{self._indent}{at:>8}  ", "dim")
+        line = Text().append(f"{self._indent}{at:>8}  ", "dim")
         line.append(f"{rail} ", "dim")
         if bar is not None and self._bar_width:
             line.append_text(bar)
@@ -266,7 +266,7 @@ class _RunLines:
 
     def _mark(self, mark: Mark) -> Text:
         style = _STYLES[mark.kind]
-        text = Text(self._glyphs.marks[mark.kind] + " ", style)
+        text = Text().append(self._glyphs.marks[mark.kind] + " ", style)
         if mark.step is not None:
             text.append(mark.step, style if mark.kind in ("failed", "retry") else "")
             if mark.text:
@@ -280,7 +280,7 @@ class _RunLines:
     def _end(self) -> Iterable[Text]:
         run = self._story.run
         if run.ended_at is not None:
-            end = Text(run.status, f"bold {STATUS_STYLES.get(run.status, '')}")
+            end = Text().append(run.status, f"bold {STATUS_STYLES.get(run.status, '')}")
             if run.reason:
                 end.append(f": {run.reason}")
             if self._values and run.status == "Completed":
