@@ -1,0 +1,115 @@
+"""The SDK's `connect` worker, with a gateway that is a list of messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import inngest
+from inngest._internal import comm_lib, server_lib
+from inngest.connect._internal import connect_pb2
+from inngest.connect._internal.execution_handler import ExecutionHandler
+from inngest.connect._internal.models import ConnectionState, State
+from inngest.connect._internal.value_watcher import ValueWatcher
+
+from tests.core.core_protocol import Reply
+
+_STATUS = {
+    connect_pb2.SDKResponseStatus.DONE: 200,
+    connect_pb2.SDKResponseStatus.NOT_COMPLETED: 206,
+    connect_pb2.SDKResponseStatus.ERROR: 500,
+}
+
+
+class _Gateway:
+    """The end of the websocket that the worker writes to."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, asyncio.Future[connect_pb2.SDKResponse]] = {}
+
+    async def send(self, message: bytes) -> None:
+        parsed = connect_pb2.ConnectMessage.FromString(message)
+        if parsed.kind == connect_pb2.GatewayMessageType.WORKER_REPLY:
+            reply = connect_pb2.SDKResponse.FromString(parsed.payload)
+            self.replies[reply.request_id].set_result(reply)
+
+
+def connect_sender(
+    client: inngest.Inngest, function: inngest.Function[Any]
+) -> Callable[[dict[str, str], dict[str, str], bytes], Awaitable[Reply]]:
+    """Post calls through the worker's execution handler, as the gateway would."""
+    comm = comm_lib.CommHandler(
+        client=client,
+        enable_unauthed_sync=None,
+        framework=server_lib.Framework.CONNECT,
+        functions=[function],
+        streaming=None,
+    )
+    workers: dict[asyncio.AbstractEventLoop, tuple[ExecutionHandler, _Gateway]] = {}
+    count = 0
+
+    async def send(query: dict[str, str], headers: dict[str, str], content: bytes) -> Reply:
+        nonlocal count
+        count += 1
+        request_id = f"request-{count}"
+        loop = asyncio.get_running_loop()
+        if loop not in workers:
+            workers.clear()
+            workers[loop] = _worker(client, comm)
+        worker, gateway = workers[loop]
+        reply = gateway.replies[request_id] = loop.create_future()
+        trace = {key: value for key, value in headers.items() if key.startswith("trace")}
+        worker.handle_msg(
+            connect_pb2.ConnectMessage(
+                kind=connect_pb2.GatewayMessageType.GATEWAY_EXECUTOR_REQUEST,
+                payload=connect_pb2.GatewayExecutorRequestData(
+                    app_name=client.app_id,
+                    function_slug=query["fnId"],
+                    request_id=request_id,
+                    request_payload=content,
+                    step_id=query["stepId"],
+                    system_trace_ctx=json.dumps(trace).encode() if trace else b"",
+                ).SerializeToString(),
+            ),
+            connect_pb2.AuthData(),
+            "connection",
+        )
+        answer = await reply
+        answered = {"x-inngest-no-retry": "true"} if answer.no_retry else {}
+        return Reply(_STATUS[answer.status], json.loads(answer.body), answered)
+
+    return send
+
+
+def _worker(
+    client: inngest.Inngest, comm: comm_lib.CommHandler
+) -> tuple[ExecutionHandler, _Gateway]:
+    gateway = _Gateway()
+    socket: Any = gateway
+    state = State(
+        conn_id=ValueWatcher(None),
+        conn_init=ValueWatcher(None),
+        conn_state=ValueWatcher(ConnectionState.ACTIVE),
+        exclude_gateways=ValueWatcher(list[str]()),
+        extend_lease_interval=ValueWatcher(None),
+        fatal_error=ValueWatcher(None),
+        init_handshake_complete=ValueWatcher(True),  # noqa: FBT003
+        pending_request_count=ValueWatcher(0),
+        ws=ValueWatcher(socket),
+    )
+    worker = ExecutionHandler(
+        api_origin=client.api_origin,
+        comm_handlers={client.app_id: comm},
+        http_client=client._http_client._http_client,
+        http_client_sync=client._http_client._http_client_sync,
+        logger=client.logger,
+        signing_key=None,
+        signing_key_fallback=None,
+        state=state,
+    )
+    with contextlib.suppress(AttributeError):
+        worker._main_loop = asyncio.get_running_loop()
+    return worker, gateway
