@@ -6,7 +6,6 @@ import typing
 from typing import Annotated
 
 import rich.console
-import rich.table
 import rich.text
 import typer
 
@@ -15,6 +14,7 @@ from ._doctor import Report, Section, examine
 
 Text = rich.text.Text
 
+_HEADINGS: typing.Final = ("name", "kind", "layer", "when it fails", "stands here because")
 _FINDING_STYLES: typing.Final = {"error": "bold red", "warning": "yellow"}
 
 
@@ -48,7 +48,8 @@ def _draw(report: Report, console: rich.console.Console) -> None:
         _draw_section(section, console)
     console.print()
     for finding in report.findings:
-        line = Text(f"{finding.level}  ", _FINDING_STYLES[finding.level])
+        line = Text(f"{finding.level}  ", _HEADINGS: typing.Final = ("name", "kind", "layer", "when it fails", "stands here because")
+_FINDING_STYLES[finding.level])
         line.append(f"{finding.where}: ", "bold")
         line.append(finding.text)
         console.print(line, soft_wrap=True)
@@ -59,21 +60,24 @@ def _draw(report: Report, console: rich.console.Console) -> None:
 def _draw_section(section: Section, console: rich.console.Console) -> None:
     noun = "function" if len(section.functions) == 1 else "functions"
     console.print(Text.assemble(f"{noun} ", (", ".join(section.functions), "bold")), soft_wrap=True)
-    table = rich.table.Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("", "name", "kind", "layer", "when it fails", "stands here because"):
-        table.add_column(heading, overflow="fold")
-    for number, place in enumerate(section.places, 1):
-        table.add_row(
-            Text(f"{number:>3}", "dim"),
-            Text(place.name, "bold"),
-            place.kind,
-            place.layer or "-",
-            place.on_error or "-",
-            Text(place.why, "dim"),
-        )
+    rows = [
+        (place.name, place.kind, place.layer or "-", place.on_error or "-", place.why)
+        for place in section.places
+    ]
+    widths = [max(len(row[column]) for row in (_HEADINGS, *rows)) for column in range(4)]
+    console.print(Text(f"{'':5}{_columns(_HEADINGS, widths)}", "dim"), soft_wrap=True)
+    for number, (place, row) in enumerate(zip(section.places, rows, strict=True), 1):
+        line = Text().append(f"{number:>3}  ", "dim").append(_columns(row, widths))
+        line.stylize("bold", 5, 5 + len(place.name))
+        line.stylize("dim", len(line) - len(place.why))
+        console.print(line, soft_wrap=True)
         if place.hooks:
-            table.add_row("", "", Text(""), "", "", Text(", ".join(place.hooks), "cyan"))
-    console.print(table)
+            console.print(Text(f"{'':7}{', '.join(place.hooks)}", "cyan"), soft_wrap=True)
     if section.secret_payloads:
         text = f"payloads are kept secret by {', '.join(section.secret_payloads)}"
-        console.print(Text(f"     {text}", "green"))
+        console.print(Text(f"{'':5}{text}", "green"), soft_wrap=True)
+
+
+def _columns(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+    return "  ".join((*cells, row[-1]))

@@ -1,0 +1,159 @@
+"""What may stand in for a step: a value, an exception, a callable, the real thing, or several."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Returns:
+    """The step's result is this value."""
+
+    value: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Raises:
+    """The step raises this exception."""
+
+    error: BaseException | type[BaseException]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calls:
+    """This function is called in place of the step's handler."""
+
+    function: Callable[..., object]
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """The real step runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InTurn:
+    """One stub for each time that the step is executed; the last one stays."""
+
+    stubs: tuple[Stub, ...]
+
+
+Stub: typing.TypeAlias = "Returns | Raises | Calls | Passes | InTurn"
+StubKey: typing.TypeAlias = str | tuple[str, str]
+Stubs: typing.TypeAlias = Mapping[StubKey, object]
+"""Stubs by step id, or by ``(function id, step id)`` when only one function's step is meant.
+
+A value may be a stub, an exception (object or class), a function, or any other value for the
+step to return.
+"""
+
+
+def returns(value: object) -> Returns:
+    """A stub whose result is a value, also one that is callable or an exception.
+
+    Args:
+        value: Any JSON value. For a ``wait_for_event``: the event (an `inngest.Event`, or just its
+            data), or None for a timeout.
+    """
+    return Returns(value)
+
+
+def raises(error: BaseException | type[BaseException]) -> Raises:
+    """A stub that raises.
+
+    A ``step.run`` is retried, as it would be for a real failure. An invoke fails at once with an
+    `inngest.StepError`, as it does when the invoked function failed for good.
+    """
+    return Raises(error)
+
+
+def calls(function: Callable[..., object]) -> Calls:
+    """A stub that calls a function (sync or async) and returns its result.
+
+    Args:
+        function: Gets what the handler would get (``step.run``), the event data (invoke), the
+            event's name (``wait_for_event``), the list of events (``send_event``), the request
+            body (``ai.infer``), or the time to sleep.
+    """
+    return Calls(function)
+
+
+def passes() -> Passes:
+    """A stub that lets the real step run: one turn of `in_turn`."""
+    return Passes()
+
+
+def in_turn(*stubs: object) -> InTurn:
+    """One stub after the other, for each attempt and each use of the step; the last one stays.
+
+    For a step that the engine does itself (invoke, wait, sleep, inference) a `passes` is not used
+    up: whatever comes after it is never reached.
+
+    Example::
+
+        in_turn(raises(ConnectionError("lost")), passes())    # fails once, then really runs
+    """
+    if not stubs:
+        raise ValueError("in_turn() needs at least one stub")
+    return InTurn(tuple(as_stub(stub) for stub in stubs))
+
+
+def as_stub(value: object) -> Stub:
+    """Read the shorthand: an exception raises, a function is called, anything else is returned."""
+    if isinstance(value, (Returns, Raises, Calls, Passes, InTurn)):
+        return value
+    if isinstance(value, BaseException) or (
+        isinstance(value, type) and issubclass(value, BaseException)
+    ):
+        return Raises(value)
+    if callable(value):
+        return Calls(value)
+    return Returns(value)
+
+
+class StubBook:
+    """The stubs of one harness, and how often each was used.
+
+    Args:
+        stubs: See `Stubs`.
+    """
+
+    def __init__(self, stubs: Mapping[StubKey, object]) -> None:
+        self._stubs = {key: as_stub(value) for key, value in stubs.items()}
+        self._uses: dict[StubKey, int] = {}
+        self._reached: set[StubKey] = set()
+
+    def find(self, function: str, step: str) -> StubKey | None:
+        """The key of the stub for a step, or None; being asked for counts as being reached."""
+        for key in ((function, step), step):
+            if key in self._stubs:
+                self._reached.add(key)
+                return key
+        return None
+
+    def peek(self, key: StubKey) -> Returns | Raises | Calls | Passes:
+        """The stub for the next execution, without using it up."""
+        stub = self._stubs[key]
+        turn = self._uses.get(key, 0)
+        while isinstance(stub, InTurn):
+            stub = stub.stubs[min(turn, len(stub.stubs) - 1)]
+        return stub
+
+    def take(self, key: StubKey) -> Returns | Raises | Calls | Passes:
+        """The stub for the next execution."""
+        stub = self.peek(key)
+        self._uses[key] = self._uses.get(key, 0) + 1
+        return stub
+
+    def unused(self) -> list[str]:
+        """Stubs whose step no function has come to."""
+        return [
+            key if isinstance(key, str) else "/".join(key)
+            for key in self._stubs
+            if key not in self._reached
+        ]
