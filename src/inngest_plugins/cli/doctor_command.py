@@ -48,8 +48,7 @@ def _draw(report: Report, console: rich.console.Console) -> None:
         _draw_section(section, console)
     console.print()
     for finding in report.findings:
-        line = Text(f"{finding.level}  ", _HEADINGS: typing.Final = ("name", "kind", "layer", "when it fails", "stands here because")
-_FINDING_STYLES[finding.level])
+        line = Text(f"{finding.level}  ", _FINDING_STYLES[finding.level])
         line.append(f"{finding.where}: ", "bold")
         line.append(finding.text)
         console.print(line, soft_wrap=True)
