@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
+import fastapi
+import flask
+import httpx
 import inngest
+import inngest.fast_api
+import inngest.flask
 import pytest
 import sentry_sdk
 from inngest_plugins.local import LocalEngine, Run
@@ -176,6 +181,54 @@ class Shop:
             return run
 
 
+    def asgi(self) -> fastapi.FastAPI:
+        """The app served by FastAPI."""
+        app = fastapi.FastAPI()
+        inngest.fast_api.serve(app, self.client, self.functions)
+        return app
+
+    def wsgi(self) -> flask.Flask:
+        """The app served by Flask."""
+        app = flask.Flask("shop")
+        inngest.flask.serve(app, self.client, self.functions)
+        return app
+
+
+def call(
+    run_id: str,
+    *,
+    event: dict[str, Any] | None = None,
+    steps: dict[str, Any] | None = None,
+    attempt: int = 0,
+    max_attempts: int = 1,
+) -> dict[str, Any]:
+    """The body of an executor's request."""
+    made = {"name": "shop/order.placed", "id": f"e-{run_id}", "data": {}, "ts": 1, **(event or {})}
+    return {
+        "ctx": {
+            "attempt": attempt,
+            "max_attempts": max_attempts,
+            "disable_immediate_execution": False,
+            "run_id": run_id,
+            "stack": {"stack": list(steps or ()), "current": len(steps or ())},
+            "use_api": False,
+        },
+        "event": made,
+        "events": [made],
+        "steps": steps or {},
+        "use_api": False,
+    }
+
+
+URL = "http://shop.test/api/inngest?fnId=shop-fulfil&stepId=step"
+
+
+async def post_to(app: Any, body: dict[str, Any], **headers: str) -> httpx.Response:
+    """Post an executor's request to an ASGI app."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        return await client.post(URL, json=body, headers=headers)
+
+
 class SyncSteps:
     """Lets a body that awaits its steps run in a sync function."""
 
@@ -227,6 +280,21 @@ def shop(request: pytest.FixtureRequest) -> MakeShop:
 def async_shop() -> MakeShop:
     """Make an app whose functions are async."""
     return Shop
+
+
+Post = Callable[..., Awaitable[httpx.Response]]
+
+
+@pytest.fixture
+def post() -> Post:
+    """Post an executor's request to an ASGI app."""
+    return post_to
+
+
+@pytest.fixture
+def body_of() -> Callable[..., dict[str, Any]]:
+    """The body of an executor's request."""
+    return call
 
 
 @pytest.fixture

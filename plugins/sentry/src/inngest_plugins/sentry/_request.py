@@ -136,8 +136,9 @@ class Request:
     def step(self, step: Step) -> AbstractContextManager[None]:
         """Return what stands around the handler of a step that really runs."""
         self._names.learn(self._call.function_id, step)
-        span = None if self._trace is None else self._trace.step(self._call, step)
-        return _StepContext(step, span, self._step_raised)
+        trace = self._trace
+        make_span = None if trace is None else lambda: trace.step(self._call, step)
+        return _StepContext(step, make_span, self._step_raised)
 
     def _step_raised(self, step: Step, error: BaseException, frame: FrameType) -> None:
         self._bubbled.append((step, error))
@@ -419,17 +420,20 @@ class _StepContext:
     def __init__(
         self,
         step: Step,
-        span: AbstractContextManager[Any] | None,
+        make_span: Callable[[], AbstractContextManager[Any]] | None,
         raised: Callable[[Step, BaseException, FrameType], None],
     ) -> None:
         self._step = step
-        self._span = span
+        self._make_span = make_span
+        self._span: AbstractContextManager[Any] | None = None
         self._raised = raised
         self._scope = sentry_sdk.new_scope()
 
     def __enter__(self) -> None:
         self._scope.__enter__().set_tag("inngest.step.id", self._step.id)
-        if self._span is not None:
+        if self._make_span is not None:
+            # Only now: a span is active in the scope in which it was made.
+            self._span = self._make_span()
             self._span.__enter__()
 
     def __exit__(
