@@ -9,7 +9,7 @@ import anyio.to_thread
 import inngest
 
 from ._errors import MetadataSendError
-from ._limits import DEFAULT_KIND, Limits, check_run_id, wire_kind
+from ._limits import DEFAULT_KIND, Limits, check_key, check_run_id, wire_kind
 from ._ops import Document, Operation
 from ._outgoing import StepRef, Target, Update, Updates
 from ._sender import Sender
@@ -137,13 +137,15 @@ class PendingMetadata(Writes):
             self._updates.follow(sender.left(self._client))
             raise MetadataSendError(f"metadata of run {self._target.run_id}: {'; '.join(problems)}")
 
-    def _write(self, kind: str | None, operation: Operation) -> None:
-        self._limits.check_key(operation[1])
-        self._update(kind).write(operation)
+    def _write(self, kind: str | None, *operations: Operation) -> None:
+        for _, path, _ in operations:
+            check_key(path, self._limits.key_bytes)
+        for operation in operations:
+            self._update(kind).write(operation)
 
     def _replace(self, kind: str | None, values: Document) -> None:
         for key in values:
-            self._limits.check_key((key,))
+            check_key((key,), self._limits.key_bytes)
         self._update(kind).replace(values)
 
     def _update(self, kind: str | None) -> Update:

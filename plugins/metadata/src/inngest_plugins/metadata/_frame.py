@@ -167,11 +167,15 @@ class Frame:
         self._limits = limits
         self._sizes = sizes
         self._recordings: dict[Address, Recording] = {}
+        self._own: dict[str, Recording] = {}
         self._views: dict[str, Recording] = {}
 
     def write(self, where: Where, kind: str, operation: Operation) -> None:
         """Record one operation; raises when it is refused."""
-        self._open(where, kind).write(operation)
+        recording = self._own.get(kind) if where is HERE else None
+        if recording is None:
+            recording = self._open(where, kind)
+        recording.write(operation)
         view = self._views.get(kind)
         if view is not None:
             view.note(operation)
@@ -263,5 +267,7 @@ class Frame:
             base = self._objects.document(scope, kind)
             found = Recording(base, self._limits, self._sizes, scope_name(scope))
             self._recordings[address] = found
+            if scope == self.step:
+                self._own[kind] = found
             self._sizes.watch(address, found.document)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from ._errors import MetadataValueError
 
@@ -17,14 +17,27 @@ MAX_SAFE_INTEGER: Final = 2**53
 MAX_DEPTH: Final = 64
 
 
-def dumps(value: Json) -> str:
-    """Render a value the way it goes over the wire: no spaces, no escapes beyond the needed."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+dumps: Final = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
+).encode
+"""Render a value the way it goes over the wire: no spaces, no escapes beyond the needed."""
 
 
 def size(value: Json) -> int:
     """Return the length of the rendered value in bytes."""
     return len(dumps(value).encode())
+
+
+def is_plain(value: object) -> bool:
+    """Tell whether a value is JSON as it stands and needs neither check nor copy."""
+    kind = type(value)
+    if kind is int:
+        return -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER  # type: ignore[operator]
+    if kind is float:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    if kind is str:
+        return value.isascii()  # type: ignore[attr-defined, no-any-return]
+    return value is None or kind is bool
 
 
 def normalize(value: object, where: str, depth: int = 0) -> Json:
@@ -39,51 +52,51 @@ def normalize(value: object, where: str, depth: int = 0) -> Json:
         MetadataValueError: the value is no JSON: another type, a non-string object key, NaN or an
             infinity, an integer beyond 2**53, or nested deeper than 64 levels.
     """
-    kind = type(value)
-    if kind is str:
-        try:
-            value.encode()  # type: ignore[attr-defined]
-        except UnicodeEncodeError:
-            raise MetadataValueError(
-                f"metadata {where}: the text has lone surrogates and cannot be sent as UTF-8"
-            ) from None
+    if is_plain(value):
         return value
-    if value is None or kind is bool:
-        return value
-    if kind is int:
-        return _integer(value, where)  # type: ignore[arg-type]
-    if kind is float:
-        return _number(value, where)  # type: ignore[arg-type]
-    return _container(value, where, depth)
-
-
-def _container(value: object, where: str, depth: int) -> Json:
+    if isinstance(value, str):
+        # The base value of a subclass: str() of a (str, Enum) member would be its name.
+        return _text(str.__str__(value), where)
+    if isinstance(value, int):
+        return _integer(int(value), where)
+    if isinstance(value, float):
+        return _number(float(value), where)
     if depth >= MAX_DEPTH:
         raise MetadataValueError(f"metadata {where}: nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
-        copy: dict[str, Json] = {}
-        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
-            if not isinstance(key, str):
-                raise MetadataValueError(
-                    f"metadata {where}: object keys must be str, not {type(key).__name__}"  # pyright: ignore[reportUnknownArgumentType]
-                )
-            copy[str(key)] = normalize(item, f"{where}.{key}", depth + 1)  # pyright: ignore[reportUnknownArgumentType]
-        return copy
+        return _object(cast("dict[object, object]", value), where, depth)
     if isinstance(value, list | tuple):
+        items = cast("list[object] | tuple[object, ...]", value)
         return [
-            normalize(item, f"{where}[{index}]", depth + 1)
-            for index, item in enumerate(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            item if is_plain(item) else normalize(item, f"{where}[{index}]", depth + 1)
+            for index, item in enumerate(items)
         ]
-    if isinstance(value, str | int | float):
-        # Subclasses such as StrEnum members or numpy's float64 are JSON by their base value;
-        # str() of a (str, Enum) member would be its name.
-        if isinstance(value, str):
-            return normalize(str.__str__(value), where, depth)
-        return normalize(int(value) if isinstance(value, int) else float(value), where, depth)
     raise MetadataValueError(
         f"metadata {where}: {type(value).__name__} is not JSON; record str, numbers, bool, None, "
         "lists and dicts (for a Pydantic model use metadata.typed or model_dump(mode='json'))"
     )
+
+
+def _object(value: dict[object, object], where: str, depth: int) -> dict[str, Json]:
+    members: dict[str, Json] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise MetadataValueError(
+                f"metadata {where}: object keys must be str, not {type(key).__name__}"
+            )
+        name = _text(str.__str__(key), where)
+        members[name] = item if is_plain(item) else normalize(item, f"{where}.{name}", depth + 1)
+    return members
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise MetadataValueError(
+            f"metadata {where}: the text has lone surrogates and cannot be sent as UTF-8"
+        ) from None
+    return value
 
 
 def number(value: object, where: str) -> int | float:
@@ -100,12 +113,20 @@ def number(value: object, where: str) -> int | float:
     return normal
 
 
+_CONTAINERS: Final = (dict, list)
+
+
 def copy(value: Json) -> Json:
     """Return a deep copy of a JSON value."""
-    if isinstance(value, dict):
-        return {key: copy(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, list):
-        return [copy(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    kind = type(value)
+    if kind is dict:
+        members: dict[str, Json] = value
+        return {
+            key: copy(item) if type(item) in _CONTAINERS else item for key, item in members.items()
+        }
+    if kind is list:
+        items: list[Json] = value
+        return [copy(item) if type(item) in _CONTAINERS else item for item in items]
     return value
 
 

@@ -34,20 +34,25 @@ class Limits:
     key_bytes: int = 256
     kind_bytes: int = 128
 
-    def check_key(self, path: Path) -> None:
-        """Refuse a top-level key that is too long."""
-        name = top_level(path)
-        if len(name) * 4 > self.key_bytes and len(name.encode()) > self.key_bytes:
-            raise MetadataKeyError(
-                f"metadata key {render(path)[:40]!r}...: {len(name.encode())} bytes, "
-                f"the limit is {self.key_bytes}"
-            )
-
     def too_large(self, key: str, what: str, limit: int) -> MetadataLimitError:
         """Return the error for a write that makes something too large."""
         return MetadataLimitError(
             f"metadata {key}: with this value {what} would exceed {limit} bytes; "
             "delete keys, record less, or store the data elsewhere and record where"
+        )
+
+
+@lru_cache(maxsize=4096)
+def check_key(path: Path, limit: int) -> None:
+    """Refuse a top-level key of more than `limit` bytes.
+
+    Raises:
+        MetadataKeyError: it is longer.
+    """
+    length = len(top_level(path).encode())
+    if length > limit:
+        raise MetadataKeyError(
+            f"metadata key {render(path)[:40]!r}...: {length} bytes, the limit is {limit}"
         )
 
 

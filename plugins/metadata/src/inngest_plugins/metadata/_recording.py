@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from ._errors import MetadataError
-from ._json import Json, copy, dumps, size
+from ._json import MAX_SAFE_INTEGER, Json, copy, dumps, size
 from ._limits import Limits
-from ._ops import CODES, Code, Document, Operation, add, apply, check, is_number
+from ._ops import CODES, Code, Document, Operation, add, apply, check, find, is_number
 from ._paths import Path, render, top_level
 
 
@@ -111,6 +112,8 @@ class Recording:
         "_limits",
         "_relative",
         "_rooted",
+        "_run_bytes",
+        "_scope_bytes",
         "_sizes",
         "_what",
         "document",
@@ -135,6 +138,8 @@ class Recording:
         self._rooted: set[str] = set()
         self._relative: dict[str, list[_Generation]] = {}
         self._limits = limits
+        self._scope_bytes = limits.scope_bytes
+        self._run_bytes = limits.run_bytes
         self._sizes = sizes
         self._what = what
         self._bound = document_size(self.document)
@@ -147,11 +152,51 @@ class Recording:
             MetadataLimitError: it makes the scope or the run too large; nothing was changed.
         """
         code, path, operand = operation
-        if code in ("increment", "append", "remove") or len(path) > 1:
+        if self._write_again(code, path, operand):
+            return
+        if code != "set" or len(path) > 1:
             check(self.document, operation)
         if code not in ("delete", "remove"):
-            self._reserve(operation, write_cost(operand, path))
+            cost = write_cost(operand, path)
+            self._bound += cost
+            self._sizes.bound += cost
+            if self._bound > self._scope_bytes or self._sizes.bound > self._run_bytes:
+                self._measure(operation, cost)
         self.note(operation)
+
+    def _write_again(self, code: Code, path: Path, operand: Json) -> bool:
+        """Take a short way for what loops do: change a plain value that is there, in place.
+
+        Returns:
+            False when the operation is not of that sort; nothing was done then.
+        """
+        last = len(path) - 1
+        holder = self.document if not last else find(self.document, path[:last])
+        name = path[last]
+        if type(holder) is not dict or type(name) is not str or name not in holder:
+            return False
+        value = _combined(code, holder[name], operand)
+        cost = _PLAIN_COST.get(type(value))
+        if cost is None:
+            return False
+        if type(value) is str:
+            cost += 6 * len(value)
+        sizes = self._sizes
+        if self._bound + cost > self._scope_bytes or sizes.bound + cost > self._run_bytes:
+            return False
+        key = top_level(path) if last else name
+        if key not in self._rooted and not self.replaced:
+            generations = self._relative.get(key)
+            if generations is None or not generations[-1].fold_plain(code, path, operand):
+                return False
+        self._bound += cost
+        sizes.bound += cost
+        if code == "append":
+            holder[name].append(value)
+        else:
+            holder[name] = value
+        self.touched[key] = None
+        return True
 
     def note(self, operation: Operation) -> None:
         """Carry out one operation without checks."""
@@ -230,53 +275,54 @@ class Recording:
             ),
         )
 
-    def _reserve(self, operation: Operation, cost: int) -> None:
-        # The bound only grows by estimates until it passes a limit; then it is measured. So the
-        # common write costs one addition, and a refusal is always exact.
-        if self._bound + cost > self._limits.scope_bytes:
+    def _measure(self, operation: Operation, cost: int) -> None:
+        # The bounds grow by estimates until one passes its limit; then it is measured. So the
+        # common write costs an addition, and a refusal is always exact.
+        limits = self._limits
+        self._bound -= cost
+        self._sizes.bound -= cost
+        if self._bound + cost > limits.scope_bytes:
+            self._bound = document_size(self.document)
+        if self._bound + cost > limits.scope_bytes:
             trial = copy(self.document)
-            before = document_size(trial)
             apply(trial, operation)
             exact = document_size(trial)
-            if exact > self._limits.scope_bytes and exact > before:
-                raise self._limits.too_large(
-                    render(operation[1]), self._what, self._limits.scope_bytes
-                )
-            self._bound = exact
-        else:
-            self._bound += cost
-        self._sizes.reserve(cost, operation[1])
+            if exact > limits.scope_bytes and exact > self._bound:
+                raise limits.too_large(render(operation[1]), self._what, limits.scope_bytes)
+            self._bound = exact - cost
+        self._sizes.reserve(cost, render(operation[1]))
+        self._bound += cost
 
 
 class Sizes:
-    """The size of all of a run's metadata, kept the same way as a recording's."""
+    """The size of all of a run's metadata, kept the same way as a recording's.
 
-    __slots__ = ("_bound", "_documents", "_limits")
+    Attributes:
+        bound: the size is at most this many bytes.
+    """
+
+    __slots__ = ("_documents", "_limits", "bound")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._documents: dict[object, Document] = {}
-        self._bound = 0
+        self.bound = 0
 
     def watch(self, address: object, document: Document) -> None:
         """Count this object from now on, in place of an earlier one at the same address."""
         self._documents[address] = document
 
-    def reserve(self, cost: int, key: str | Path) -> None:
+    def reserve(self, cost: int, key: str) -> None:
         """Count a write of at most `cost` bytes.
 
         Raises:
             MetadataLimitError: the run would hold too much.
         """
-        self._bound += cost
-        if self._bound > self._limits.run_bytes:
-            self._bound = sum(map(document_size, self._documents.values())) + cost
-            if self._bound > self._limits.run_bytes:
-                self._bound -= cost
-                name = key if isinstance(key, str) else render(key)
-                raise self._limits.too_large(
-                    name, "the metadata of the run", self._limits.run_bytes
-                )
+        if self.bound + cost > self._limits.run_bytes:
+            self.bound = sum(map(document_size, self._documents.values()))
+            if self.bound + cost > self._limits.run_bytes:
+                raise self._limits.too_large(key, "the metadata of the run", self._limits.run_bytes)
+        self.bound += cost
 
 
 def document_size(document: Mapping[str, Json]) -> int:
@@ -301,16 +347,16 @@ class _Generation:
     def take(self, operation: Operation) -> bool:
         """Add an operation; False when it has to go to a new generation."""
         code, path, operand = operation
+        previous = self._operations.get(path)
         if self._closed:
             return False
-        previous = self._operations.get(path)
         if previous is not None:
             folded = _fold(previous, code, operand)
             if folded is None:
                 return False
             self._operations[path] = folded
             return True
-        if any(isinstance(segment, int) for segment in path):
+        if len(path) > 1 and any(isinstance(segment, int) for segment in path):
             if self._operations:
                 return False
             self._closed = True
@@ -319,6 +365,24 @@ class _Generation:
             return False
         self._operations[path] = (code, path, copy(operand))
         self._prefixes.update(prefixes)
+        return True
+
+    def fold_plain(self, code: Code, path: Path, operand: Json) -> bool:
+        """Fold a plain value into an operation of the same code at the same place, if it can be.
+
+        Numbers are integers here; `append` gets a list of one plain value.
+        """
+        previous = self._operations.get(path)
+        if previous is None or previous[0] != code:
+            return False
+        if code == "append":
+            previous[2].append(operand[0])
+            return True
+        if code == "increment":
+            if type(previous[2]) is not int:
+                return False
+            operand += previous[2]
+        self._operations[path] = (code, path, operand)
         return True
 
     def __iter__(self) -> Iterator[Operation]:
@@ -344,11 +408,33 @@ def write_cost(value: Json, path: Path) -> int:
     kind = type(value)
     if kind is str:
         cost = 6 * len(value) + 2
+    elif kind is list and all(type(item) in _NUMBERS for item in value):
+        cost = 26 * len(value) + 2
     elif kind in (dict, list):
         cost = len(dumps(value)) * 4 + 1
     else:
         cost = 24
+    if len(path) == 1:
+        return cost + 6 * len(top_level(path)) + 6
     return cost + sum(6 * len(name) + 6 if isinstance(name, str) else 6 for name in path)
+
+
+_NUMBERS = (int, float)
+_NOT_PLAIN: Final[Json] = object()
+# Bytes that a plain value takes at most; a text takes these and six for each character.
+_PLAIN_COST: Final[dict[type, int]] = {int: 24, float: 25, bool: 5, type(None): 4, str: 2}
+
+
+def _combined(code: Code, present: Json, operand: Json) -> Json:
+    """Return the plain value that a write puts in place or appends; else `_NOT_PLAIN`."""
+    if code == "set":
+        return operand
+    if code == "increment" and type(present) is int and type(operand) is int:
+        total = present + operand
+        return total if -MAX_SAFE_INTEGER <= total <= MAX_SAFE_INTEGER else _NOT_PLAIN
+    if code == "append" and type(present) is list and len(operand) == 1:
+        return operand[0]
+    return _NOT_PLAIN
 
 
 def _code(code: Json) -> Code:

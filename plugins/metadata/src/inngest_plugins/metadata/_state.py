@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from inngest_plugins.core import Call, CallKey, Outcome, Phase, Step
@@ -75,26 +76,28 @@ class RunState:
 
     # ------------------------------------------------------------ recording and reading
 
-    def write(self, where: Where, kind: str, operation: Operation) -> None:
-        """Record one operation.
+    def write(self, where: Where, kind: str, operations: Iterable[Operation]) -> None:
+        """Record operations.
 
         Args:
-            where: what it belongs to.
+            where: what they belong to.
             kind: the wire kind.
-            operation: what to do.
+            operations: what to do, in order.
 
         Raises:
-            MetadataError: it was refused; nothing was recorded.
+            MetadataError: one was refused; it and those after it were not recorded.
         """
         with self.lock:
             frame = self._frame()
             if frame is not None:
-                frame.write(where, kind, operation)
+                for operation in operations:
+                    frame.write(where, kind, operation)
             else:
                 scope = self._begin_body_write(where)
-                self._objects.at(scope, kind).write(operation)
-                apply(self._views.setdefault(kind, {}), operation)
-                self._tail[scope, kind] = None
+                for operation in operations:
+                    self._objects.at(scope, kind).write(operation)
+                    apply(self._views.setdefault(kind, {}), operation)
+                    self._tail[scope, kind] = None
             if self.publisher is not None:
                 self._notify(frame)
 

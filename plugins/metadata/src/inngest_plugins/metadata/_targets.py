@@ -10,7 +10,7 @@ from inngest_plugins.core import Call
 from ._errors import MetadataContextError
 from ._frame import Scope, Where
 from ._json import Json, copy
-from ._limits import DEFAULT_KIND, wire_kind
+from ._limits import DEFAULT_KIND, check_key, wire_kind
 from ._ops import Document, Operation, find
 from ._outgoing import StepRef, Target
 from ._paths import parse
@@ -64,18 +64,20 @@ class LocalWrites(Writes):
         self._where = where
         self._kind = DEFAULT_KIND if kind is None else kind
 
-    def _write(self, kind: str | None, operation: Operation) -> None:
+    def _write(self, kind: str | None, *operations: Operation) -> None:
         state = self._runs.state()
         if state is not None:
-            state.limits.check_key(operation[1])
-            wire = wire_kind(self._kind if kind is None else kind, state.limits.kind_bytes)
-            state.write(self._where, wire, operation)
+            limits = state.limits
+            for _, path, _ in operations:
+                check_key(path, limits.key_bytes)
+            wire = wire_kind(self._kind if kind is None else kind, limits.kind_bytes)
+            state.write(self._where, wire, operations)
 
     def _replace(self, kind: str | None, values: Document) -> None:
         state = self._runs.state()
         if state is not None:
             for key in values:
-                state.limits.check_key((key,))
+                check_key((key,), state.limits.key_bytes)
             wire = wire_kind(self._kind if kind is None else kind, state.limits.kind_bytes)
             state.replace(self._where, wire, values)
 
@@ -156,19 +158,22 @@ class OtherMetadata(Writes):
             target = Target(target.run_id, StepRef(step_id, index))
         return OtherMetadata(self._runs, target, self._kind if kind is None else kind)
 
-    def _write(self, kind: str | None, operation: Operation) -> None:
+    def _write(self, kind: str | None, *operations: Operation) -> None:
         state = self._runs.state()
         if state is not None and self._target is not None:
-            state.limits.check_key(operation[1])
+            for _, path, _ in operations:
+                check_key(path, state.limits.key_bytes)
             wire = wire_kind(self._kind if kind is None else kind, state.limits.kind_bytes)
             with state.lock:
-                state.remote(self._target, wire).write(operation)
+                update = state.remote(self._target, wire)
+                for operation in operations:
+                    update.write(operation)
 
     def _replace(self, kind: str | None, values: Document) -> None:
         state = self._runs.state()
         if state is not None and self._target is not None:
             for key in values:
-                state.limits.check_key((key,))
+                check_key((key,), state.limits.key_bytes)
             wire = wire_kind(self._kind if kind is None else kind, state.limits.kind_bytes)
             with state.lock:
                 state.remote(self._target, wire).replace(values)

@@ -9,7 +9,7 @@ from typing import cast
 from typing_extensions import Self
 
 from ._errors import MetadataKeyError, MetadataValueError
-from ._json import normalize, number
+from ._json import is_plain, normalize, number
 from ._ops import Document, Operation
 from ._paths import parse
 
@@ -27,8 +27,8 @@ class Writes(abc.ABC):
     """
 
     @abc.abstractmethod
-    def _write(self, kind: str | None, operation: Operation) -> None:
-        """Record one operation; `kind` is as the user gave it, None for the default."""
+    def _write(self, kind: str | None, *operations: Operation) -> None:
+        """Record operations; `kind` is as the user gave it, None for the default."""
 
     @abc.abstractmethod
     def _replace(self, kind: str | None, values: Document) -> None:
@@ -37,10 +37,10 @@ class Writes(abc.ABC):
     def update(self, values: Mapping[str, object], *, kind: str | None = None) -> Self:
         """Set several keys; those that are not named stay as they are (a shallow merge)."""
         operations: list[Operation] = [
-            ("set", parse(key), normalize(value, key)) for key, value in _mapping(values).items()
+            ("set", parse(key), value if is_plain(value) else normalize(value, key))
+            for key, value in _mapping(values).items()
         ]
-        for operation in operations:
-            self._write(kind, operation)
+        self._write(kind, *operations)
         return self
 
     def set(self, key: str, value: object, *, kind: str | None = None) -> Self:
@@ -50,8 +50,8 @@ class Writes(abc.ABC):
 
     def delete(self, *keys: str, kind: str | None = None) -> Self:
         """Delete keys; one that is not there is no error."""
-        for path in [parse(key) for key in keys]:
-            self._write(kind, ("delete", path, None))
+        operations: list[Operation] = [("delete", parse(key), None) for key in keys]
+        self._write(kind, *operations)
         return self
 
     def append(self, key: str, *values: object, kind: str | None = None) -> Self:
@@ -92,7 +92,7 @@ class Writes(abc.ABC):
 
 
 def _mapping(values: object) -> Mapping[str, object]:
-    if not isinstance(values, Mapping):
+    if type(values) is not dict and not isinstance(values, Mapping):
         raise MetadataValueError(
             f"metadata: update and replace take a mapping of keys to values, "
             f"not {type(values).__name__}"

@@ -1,0 +1,105 @@
+"""What metadata costs a step: 10,000 updates in one step, against the same step without.
+
+Run: python benchmarks/metadata_updates.py
+Prints the added time of the whole run (best of several), the requests that carried the metadata,
+and the ratio to the target of 50 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+
+import inngest
+from inngest_plugins.local import LocalEngine
+from inngest_plugins.metadata import MetadataPlugin, metadata
+
+UPDATES = 10_000
+ROUNDS = 7
+TARGET_MS = 50.0
+
+
+def nothing() -> None:
+    for _ in range(UPDATES):
+        pass
+
+
+def increments() -> None:
+    for _ in range(UPDATES):
+        metadata.increment("done")
+
+
+def sets() -> None:
+    for number in range(UPDATES):
+        metadata.set("progress", number / UPDATES)
+
+
+def updates() -> None:
+    for number in range(UPDATES):
+        metadata.update({"done": number, "state": "importing"})
+
+
+def nested() -> None:
+    for number in range(UPDATES):
+        metadata.set("$.rows.done", number)
+
+
+def appends() -> None:
+    for number in range(UPDATES):
+        metadata.append("log", number)
+
+
+async def measure(body: Callable[[], None]) -> tuple[float, int]:
+    """Return the best time of a run in milliseconds, and how many metadata requests it made."""
+    sent = itertools.count()
+    client = inngest.Inngest(
+        app_id="bench", is_production=False, middleware=[MetadataPlugin()]
+    )
+
+    async def work() -> None:
+        body()
+
+    @client.create_function(fn_id="run", trigger=inngest.TriggerEvent(event="go"))
+    async def run(ctx: inngest.Context) -> None:
+        await ctx.step.run("work", work)
+
+    best = float("inf")
+    async with LocalEngine(client, [run]) as engine:
+        handle = engine.transport.handle_request
+
+        def counted(request: object) -> object:
+            next(sent)
+            return handle(request)  # type: ignore[arg-type]
+
+        engine.transport.handle_request = counted  # type: ignore[method-assign, assignment]
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            ended = await engine.run(inngest.Event(name="go"))
+            best = min(best, (time.perf_counter() - started) * 1000)
+            if ended.status != "Completed":
+                raise RuntimeError(ended.reason)
+        requests = next(sent)
+    return best, requests // ROUNDS
+
+
+async def main() -> None:
+    base, _ = await measure(nothing)
+    print(f"{'a step without metadata':<28}{base:8.1f} ms")
+    for name, body in [
+        ("increment one key", increments),
+        ("set one key", sets),
+        ("update two keys", updates),
+        ("set one nested key", nested),
+        ("append to one list", appends),
+    ]:
+        took, requests = await measure(body)
+        added = took - base
+        print(
+            f"{name:<28}{took:8.1f} ms   added {added:6.1f} ms for {UPDATES} calls, "
+            f"{added / TARGET_MS:4.2f} of the target, {requests} request(s)"
+        )
+
+
+asyncio.run(main())
