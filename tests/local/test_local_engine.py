@@ -85,7 +85,7 @@ async def test_event_that_starts_nothing_is_an_error_before_anything_is_sent() -
     """`run` refuses an event that no function listens to, and names what they listen to."""
     client = make_client()
     async with LocalEngine(client, [simple(client)]) as engine:
-        with pytest.raises(LocalEngineError, match="starts no run.*'shop/simple'"):
+        with pytest.raises(LocalEngineError, match=r"starts no run.*'shop/simple'"):
             await engine.run(event("shop/other"))
         assert engine.events == []
 
@@ -613,7 +613,7 @@ async def test_thousand_concurrent_runs() -> None:
 async def test_run_sync_inside_a_loop_is_refused() -> None:
     """Where a loop is running, `run_sync` says to await instead."""
     client = make_client()
-    with pytest.raises(LocalEngineError, match="await engine.run"):
+    with pytest.raises(LocalEngineError, match=r"await engine\.run"):
         LocalEngine(client, [simple(client)]).run_sync(event())
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from ._clock import Clock, RealClock, VirtualClock
-from ._engine import LocalEngine
-from ._errors import JournalError, LocalEngineError
-from ._functions import FunctionConfig
-from ._inference import (
+from inngest_plugins.core import require_extra
+
+require_extra("local", "fastapi")
+
+from ._clock import Clock, RealClock, VirtualClock  # noqa: E402 - after the check for the extra
+from ._engine import LocalEngine  # noqa: E402
+from ._errors import JournalError, LocalEngineError  # noqa: E402
+from ._functions import FunctionConfig  # noqa: E402
+from ._inference import (  # noqa: E402
     Infer,
     InferenceRequest,
     InferenceResponse,
     infer_over_http,
     json_answer,
 )
-from ._realtime import RealtimeMessage, Subscription
-from ._run import (
+from ._realtime import RealtimeMessage, Subscription  # noqa: E402
+from ._run import (  # noqa: E402
     HookTiming,
     RequestRecord,
     Run,
@@ -24,7 +28,7 @@ from ._run import (
     Timeline,
     TimelineEntry,
 )
-from ._transport import EngineTransport
+from ._transport import EngineTransport  # noqa: E402
 
 __all__ = [
     "Clock",

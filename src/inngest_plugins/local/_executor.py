@@ -261,7 +261,7 @@ class Executor:
         else:
             # The child was cancelled: the server stores the whole event, so the step succeeds.
             memo = event
-        self.resume(parent, hashed_id, _canonical_or_null(memo), status=status)
+        self.resume(parent, hashed_id, canonical(memo), status=status)
 
     def _end_if_stuck(self, run: RunState) -> None:
         """A run with nothing queued, in flight or waited for would stay open for ever."""
@@ -273,13 +273,6 @@ class Executor:
         )
         error: dict[str, Json] = {"name": "NonDeterministicError", "message": reason}
         self._fail(run, reason, Failure(error, 500, no_retry=True))
-
-
-def _canonical_or_null(value: Json) -> str:
-    try:
-        return canonical(value)
-    except ValueError:
-        return '{"data":null}'
 
 
 _INVOKE_TIMEOUT = {

@@ -277,12 +277,15 @@ class _Parser:
 def _either(left: _Node, right: _Node, *, decided_by: bool) -> _Node:
     # CEL's logical operators are commutative: an error on one side does not matter when the
     # other side decides.
+    def decides(node: _Node, scope: Mapping[str, Value]) -> bool:
+        return node(scope) is decided_by
+
     def evaluate(scope: Mapping[str, Value]) -> bool:
         try:
-            if left(scope) is decided_by:
+            if decides(left, scope):
                 return decided_by
         except (TypeError, ArithmeticError, ValueError):
-            if right(scope) is decided_by:
+            if decides(right, scope):
                 return decided_by
             raise
         return right(scope) is True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from ._protocol import Failure, standard_error
+from ._protocol import Failure, canonical, standard_error
 from ._run import Json
 from ._state import RunState
 
@@ -42,10 +42,19 @@ def lifecycle_events(
         if correlation_id is not None:
             data["correlation_id"] = correlation_id
         if run.status == "Completed":
-            data["result"] = run.output
+            data["result"] = _json_or_null(run.output)
         elif failure is not None:
             data["error"], data["result"] = standard_error(failure), failure.error
         common = {"data": data, "ts": int((run.ended_at or 0) * 1000), "user": {}}
         yield {"name": "inngest/function.finished", "id": new_id(), **common}
         if label != "Completed":
             yield {"name": f"inngest/function.{label.lower()}", "id": run.id, **common}
+
+
+def _json_or_null(output: Json) -> Json:
+    # A function may return NaN, which the SDK sends and no JSON document can hold.
+    try:
+        canonical(output)
+    except ValueError:
+        return None
+    return output
