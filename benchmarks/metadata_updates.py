@@ -38,6 +38,11 @@ def sets() -> None:
 
 def updates() -> None:
     for number in range(UPDATES):
+        metadata.update({"done": number})
+
+
+def updates_of_two() -> None:
+    for number in range(UPDATES):
         metadata.update({"done": number, "state": "importing"})
 
 
@@ -90,7 +95,8 @@ async def main() -> None:
     for name, body in [
         ("increment one key", increments),
         ("set one key", sets),
-        ("update two keys", updates),
+        ("update with one key", updates),
+        ("update with two keys", updates_of_two),
         ("set one nested key", nested),
         ("append to one list", appends),
     ]:

@@ -227,7 +227,8 @@ class Recording:
         if total > self._limits.scope_bytes:
             largest = max(values, key=lambda key: size(values[key]))
             raise self._limits.too_large(largest, self._what, self._limits.scope_bytes)
-        self._sizes.reserve(total, next(iter(values), "replace()"))
+        growth = total - document_size(self.document)
+        self._sizes.reserve(growth, next(iter(values), "replace()"))
         self._bound = total
         self.note_replace(values)
 
@@ -281,17 +282,19 @@ class Recording:
         limits = self._limits
         self._bound -= cost
         self._sizes.bound -= cost
-        if self._bound + cost > limits.scope_bytes:
-            self._bound = document_size(self.document)
-        if self._bound + cost > limits.scope_bytes:
-            trial = copy(self.document)
-            apply(trial, operation)
-            exact = document_size(trial)
-            if exact > limits.scope_bytes and exact > self._bound:
-                raise limits.too_large(render(operation[1]), self._what, limits.scope_bytes)
-            self._bound = exact - cost
-        self._sizes.reserve(cost, render(operation[1]))
-        self._bound += cost
+        before = document_size(self.document)
+        if before + cost <= limits.scope_bytes and self._sizes.bound + cost <= limits.run_bytes:
+            self._bound = before + cost
+            self._sizes.bound += cost
+            return
+        trial = copy(self.document)
+        apply(trial, operation)
+        after = document_size(trial)
+        key = render(operation[1])
+        if after > limits.scope_bytes and after > before:
+            raise limits.too_large(key, self._what, limits.scope_bytes)
+        self._sizes.reserve(after - before, key)
+        self._bound = after
 
 
 class Sizes:
@@ -312,17 +315,17 @@ class Sizes:
         """Count this object from now on, in place of an earlier one at the same address."""
         self._documents[address] = document
 
-    def reserve(self, cost: int, key: str) -> None:
-        """Count a write of at most `cost` bytes.
+    def reserve(self, growth: int, key: str) -> None:
+        """Count a write that makes an object this many bytes larger.
 
         Raises:
             MetadataLimitError: the run would hold too much.
         """
-        if self.bound + cost > self._limits.run_bytes:
+        if self.bound + growth > self._limits.run_bytes:
             self.bound = sum(map(document_size, self._documents.values()))
-            if self.bound + cost > self._limits.run_bytes:
+            if self.bound + growth > self._limits.run_bytes and growth > 0:
                 raise self._limits.too_large(key, "the metadata of the run", self._limits.run_bytes)
-        self.bound += cost
+        self.bound += growth
 
 
 def document_size(document: Mapping[str, Json]) -> int:

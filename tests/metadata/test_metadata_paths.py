@@ -1,0 +1,82 @@
+"""Keys as names and as paths."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inngest_plugins.metadata import MetadataKeyError
+from inngest_plugins.metadata._paths import parse, render, top_level
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("progress", ("progress",)),
+        ("a.b", ("a.b",)),
+        ("a[0]", ("a[0]",)),
+        ("with space", ("with space",)),
+        ("$.a", ("a",)),
+        ("$.a.b", ("a", "b")),
+        ("$.a[0].b", ("a", 0, "b")),
+        ("$.a[10][2]", ("a", 10, 2)),
+        ("$['odd name']", ("odd name",)),
+        ('$["odd name"].x', ("odd name", "x")),
+        (r"$['it\'s']", ("it's",)),
+        (r'$["a\\b"]', ("a\\b",)),
+        ("$['$price']", ("$price",)),
+        ("$.a['']", ("a", "")),
+        ("$.größe", ("größe",)),
+    ],
+)
+def test_a_key_is_a_name_unless_it_starts_with_a_dollar(
+    key: str, path: tuple[str | int, ...]
+) -> None:
+    """A key that starts with `$` is read as a path, any other is the name itself."""
+    assert parse(key) == path
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "$",
+        "$a",
+        "$.",
+        "$.a.",
+        "$..a",
+        "$.a[*]",
+        "$.a[-1]",
+        "$.a[01]",
+        "$.a[1:2]",
+        "$.a[?(@.b)]",
+        "$[0]",
+        "$['a",
+        "$['']",
+        "$.a b",
+        "\ud800",
+        "$.\ud800",
+    ],
+)
+def test_a_malformed_key_is_refused(key: str) -> None:
+    """What does not name exactly one place raises MetadataKeyError."""
+    with pytest.raises(MetadataKeyError):
+        parse(key)
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
+paths = st.tuples(names, st.lists(names | st.integers(0, 99_999), max_size=4)).map(
+    lambda parts: (parts[0], *parts[1])
+)
+
+
+@given(paths)
+def test_a_rendered_path_reads_back(path: tuple[str | int, ...]) -> None:
+    """`parse` undoes `render` for every path."""
+    assert parse(render(path)) == path
+
+
+def test_an_empty_path_has_no_top_level_key() -> None:
+    """A path without segments is a programming error, not a key."""
+    with pytest.raises(ValueError, match="empty path"):
+        top_level(())
