@@ -13,13 +13,74 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import SpanContext, Tracer
 
 from inngest_plugins.core import StackEntry
 from inngest_plugins.local import LocalEngine, Run
 from inngest_plugins.otel import OpenTelemetryPlugin, replay_safe_provider
 
 PLUGIN_SCOPE = "inngest_plugins.otel"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported span, with what the tests look at."""
+
+    raw: ReadableSpan
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.raw.name
+
+    @property
+    def context(self) -> SpanContext:
+        """Its ids."""
+        context: SpanContext | None = self.raw.get_span_context()
+        assert context is not None
+        return context
+
+    @property
+    def id(self) -> int:
+        """Its span id."""
+        return self.context.span_id
+
+    @property
+    def trace_id(self) -> int:
+        """Its trace id."""
+        return self.context.trace_id
+
+    @property
+    def parent(self) -> SpanContext | None:
+        """Its parent's ids, None for a root."""
+        return self.raw.parent
+
+    @property
+    def parent_id(self) -> int:
+        """Its parent's span id, 0 for a root."""
+        return 0 if self.raw.parent is None else self.raw.parent.span_id
+
+    @property
+    def start(self) -> int:
+        """When it began, in nanoseconds."""
+        assert self.raw.start_time is not None
+        return self.raw.start_time
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Its attributes."""
+        return dict(self.raw.attributes or {})
+
+    @property
+    def status(self) -> str:
+        """UNSET, OK or ERROR."""
+        return self.raw.status.status_code.name
+
+    @property
+    def scope(self) -> str:
+        """Name of the library that made it."""
+        assert self.raw.instrumentation_scope is not None
+        return self.raw.instrumentation_scope.name
 
 
 @dataclass
@@ -45,29 +106,29 @@ class Telemetry:
         return inngest.Inngest(app_id=app_id, is_production=False, middleware=[plugin, *others])
 
     @property
-    def spans(self) -> Sequence[ReadableSpan]:
+    def spans(self) -> Sequence[Exported]:
         """Everything exported so far."""
-        return self.exporter.get_finished_spans()
+        return [Exported(span) for span in self.exporter.get_finished_spans()]
 
-    def named(self, name: str) -> list[ReadableSpan]:
+    def named(self, name: str) -> list[Exported]:
         """The exported spans of a name."""
         return [span for span in self.spans if span.name == name]
 
-    def one(self, name: str) -> ReadableSpan:
+    def one(self, name: str) -> Exported:
         """The one exported span of a name."""
         (span,) = self.named(name)
         return span
 
-    def users(self) -> list[ReadableSpan]:
+    def users(self) -> list[Exported]:
         """The exported spans of user code."""
-        return [span for span in self.spans if scope_of(span) != PLUGIN_SCOPE]
+        return [span for span in self.spans if span.scope != PLUGIN_SCOPE]
 
     def tree(
         self,
         *,
-        label: Callable[[ReadableSpan], str] = lambda span: span.name,
+        label: Callable[[Exported], str] = lambda span: span.name,
         leave_out: Sequence[str] = ("memoization", "send "),
-        only: Callable[[ReadableSpan], bool] = lambda span: True,
+        only: Callable[[Exported], bool] = lambda span: True,
     ) -> list[str]:
         """The spans as an indented list, siblings in the order in which they began.
 
@@ -76,16 +137,15 @@ class Telemetry:
         shown = [
             span for span in self.spans if not span.name.startswith(tuple(leave_out)) and only(span)
         ]
-        ids = {span.context.span_id for span in shown}
-        children: dict[int, list[ReadableSpan]] = {}
+        ids = {span.id for span in shown}
+        children: dict[int, list[Exported]] = {}
         for span in shown:
-            parent = span.parent.span_id if span.parent is not None else 0
-            children.setdefault(parent if parent in ids else 0, []).append(span)
+            children.setdefault(span.parent_id if span.parent_id in ids else 0, []).append(span)
 
         def lines(parent: int, depth: int) -> Iterator[str]:
-            for span in sorted(children.get(parent, ()), key=lambda s: s.start_time or 0):
+            for span in sorted(children.get(parent, ()), key=lambda s: s.start):
                 yield "  " * depth + label(span)
-                yield from lines(span.context.span_id, depth + 1)
+                yield from lines(span.id, depth + 1)
 
         return list(lines(0, 0))
 
@@ -114,16 +174,12 @@ class Telemetry:
         Args:
             orphans: names of spans whose parent nobody came to end.
         """
-        ids = [span.context.span_id for span in self.spans]
-        assert len(ids) == len(set(ids)), [
-            span.name for span in self.spans if ids.count(span.context.span_id) > 1
-        ]
-        known = set(ids)
+        ids = [span.id for span in self.spans]
+        assert len(ids) == len(set(ids)), [s.name for s in self.spans if ids.count(s.id) > 1]
         for span in self.spans:
             if span.parent is not None and not span.parent.is_remote:
-                assert (span.parent.span_id in known) != (span.name in orphans), (
-                    f"{span.name} hangs from nothing"
-                )
+                hangs = span.parent_id in ids
+                assert hangs != (span.name in orphans), f"{span.name} hangs from nothing"
 
     def points(self, metric: str) -> list[Any]:
         """The data points of a metric."""
@@ -148,12 +204,6 @@ class Telemetry:
         return found
 
 
-def scope_of(span: ReadableSpan) -> str:
-    """Name of the library that made a span."""
-    assert span.instrumentation_scope is not None
-    return span.instrumentation_scope.name
-
-
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     """Tracing and metrics in memory."""
@@ -170,8 +220,7 @@ def telemetry() -> Iterator[Telemetry]:
 def hook_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Fail a test in which the plugin raised, which the core would only log."""
     yield
-    for phase in ("setup", "call"):
-        for record in caplog.get_records(phase):  # type: ignore[arg-type]
-            message = record.getMessage()
-            assert "which was ignored" not in message, message
-            assert "Failed to detach context" not in message
+    for record in (*caplog.get_records("setup"), *caplog.get_records("call")):
+        message = record.getMessage()
+        assert "which was ignored" not in message, message
+        assert "Failed to detach context" not in message

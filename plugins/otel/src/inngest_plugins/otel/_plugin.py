@@ -88,8 +88,8 @@ class OpenTelemetryPlugin(Plugin):
     def transform_input(self, call: Call) -> None:
         """Start the request's span, in the run's trace."""
         carriers = take_carriers(call)
-        tracer = self._get_tracer()
-        if tracer is None and self._get_instruments() is None:
+        tracer, instruments = self._get_tracer(), self._get_instruments()
+        if tracer is None and instruments is None:
             return
         keep = self._exception_messages
         request = Request(
@@ -99,6 +99,11 @@ class OpenTelemetryPlugin(Plugin):
         if tracer is not None:
             self._begin(request, tracer, carriers)
         call.enter(_Open(self, request))
+        if instruments is not None and call.memo_count == call.attempt == 0 and not call.target:
+            instruments.payload_size.record(
+                _size([event.data for event in call.events]),
+                {**_metric_attributes(call), names.DIRECTION: "input"},
+            )
 
     def before_memoization(self, call: Call) -> None:
         """Note when replay began; from here on the function's code runs."""
@@ -359,8 +364,7 @@ class OpenTelemetryPlugin(Plugin):
         attributes = _metric_attributes(call)
         if outcome.has_output and outcome.error is None:
             instruments.payload_size.record(
-                len(json.dumps(outcome.output, default=str)),
-                {**attributes, names.DIRECTION: "output"},
+                _size(outcome.output), {**attributes, names.DIRECTION: "output"}
             )
         failure = {} if outcome.raised is None else {ERROR_TYPE: error_type(outcome.raised)}
         word = request.result.removeprefix("step ")
@@ -507,6 +511,10 @@ def _metric_attributes(call: Call) -> dict[str, Any]:
         names.FUNCTION_ID: call.function_id,
         names.HANDLER: call.handler_kind,
     }
+
+
+def _size(payload: Any) -> int:
+    return len(json.dumps(payload, default=str, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 async def _awaited(exporter: InngestSpanExporter, spans: Sequence[Any]) -> None:
