@@ -180,7 +180,6 @@ class Shop:
             await engine.settle()
             return run
 
-
     def asgi(self) -> fastapi.FastAPI:
         """The app served by FastAPI."""
         app = fastapi.FastAPI()

@@ -162,14 +162,18 @@ async def test_the_sampler_knows_the_run(sentry: Sentry, shop: MakeShop) -> None
     app.function(three_steps)
     run = await app.run()
     assert sentry.lines() == []
-    assert seen == [
-        {
-            "app_id": "shop",
-            "function_id": "shop-fulfil",
-            "event_name": "shop/order.placed",
-            "run_id": run.id,
-        }
-    ] * 4
+    assert (
+        seen
+        == [
+            {
+                "app_id": "shop",
+                "function_id": "shop-fulfil",
+                "event_name": "shop/order.placed",
+                "run_id": run.id,
+            }
+        ]
+        * 4
+    )
 
 
 async def test_sends_carry_the_trace(sentry: Sentry, shop: MakeShop) -> None:

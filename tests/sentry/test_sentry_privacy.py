@@ -259,5 +259,3 @@ async def test_a_broken_filter_drops_the_event(
     run = await app.run(PAYLOAD)
     assert run.status == "Failed"
     assert sentry.lines() == []
-
-

@@ -497,7 +497,13 @@ def foreign(hook: str) -> type[inngest.MiddlewareSync]:
 
 @pytest.mark.parametrize(
     "hook",
-    ["transform_input", "before_execution", "after_execution", "transform_output", "before_response"],
+    [
+        "transform_input",
+        "before_execution",
+        "after_execution",
+        "transform_output",
+        "before_response",
+    ],
 )
 @pytest.mark.parametrize("first", [True, False])
 async def test_failure_of_other_middleware(

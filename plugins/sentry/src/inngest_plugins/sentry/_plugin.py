@@ -34,6 +34,7 @@ from ._request import Request
 from ._settings import BeforeCapture, Capture, CaughtStepErrors, Settings, StepErrors
 from ._step_names import StepNames
 from ._trace import Carrier, take_carrier, without_carrier_in_event
+from ._turns import Turns
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -117,6 +118,7 @@ class SentryPlugin(Plugin):
         wanted = is_serverless() if flush is None else flush
         self._flusher = Flusher(flush_timeout) if wanted else None
         self._names = StepNames()
+        self._turns = Turns()
         self._warned = threading.Lock()
         self._unsendable: deque[None] = deque(maxlen=_MAX_PENDING_LOGS)
         self._listening = threading.Lock()
@@ -169,11 +171,15 @@ class SentryPlugin(Plugin):
         if request is not None:
             request.leaving(step)
 
-    def transform_output(self, call: Call, outcome: Outcome) -> None:
+    def transform_output(self, call: Call, outcome: Outcome) -> Awaitable[None] | None:
         """Report what failed for good."""
         request = call.get(_REQUEST)
-        if request is not None and request.ended(outcome):
-            self._unsendable.append(None)
+        if request is None:
+            return None
+        if outcome.raised is not None and call.is_async:
+            return self._turns.take(lambda: self._end(request, outcome))
+        self._end(request, outcome)
+        return None
 
     def before_send_events(self, send: Send) -> None:
         """Begin the spans of a send, and put the trace into its events."""
@@ -197,6 +203,10 @@ class SentryPlugin(Plugin):
         )
 
     # ------------------------------------------------------------ inside
+
+    def _end(self, request: Request, outcome: Outcome) -> None:
+        if request.ended(outcome):
+            self._unsendable.append(None)
 
     def _active_client(self, client: inngest.Inngest) -> BaseClient | None:
         found = sentry_sdk.get_client()

@@ -101,7 +101,9 @@ class Privacy:
         frames = list(_frames(raw))
         for frame in frames:
             if str(frame.get("module") or "").startswith(_PLUGIN_MODULES):
+                # They hold requests, payloads and keys, and tell the user nothing.
                 frame["in_app"] = False
+                frame.pop("vars", None)
         if self.allows("frame_variables"):
             if frames and not self.send_payloads:
                 _filter_variables(frames, payloads)
@@ -232,10 +234,10 @@ def _may_hold_values(key: str) -> bool:
 def _filter_event_key(raw: dict[str, Any], path: str) -> None:
     """Hide the event key, which is a secret, in the URLs that HTTP integrations note down."""
     spans = raw.get("spans")
-    for holder in (*_values(raw, "breadcrumbs"), *(spans if isinstance(spans, list) else ())):
-        for container in (holder, holder.get("data")):
-            if not isinstance(container, dict):
-                continue
+    notes = [*_values(raw, "breadcrumbs"), *(spans if isinstance(spans, list) else ())]
+    holders = [*notes, *(note.get("data") for note in notes)]
+    for container in (*holders, *(frame.get("vars") for frame in _frames(raw))):
+        if isinstance(container, dict):
             for key, value in container.items():
                 if isinstance(value, str) and path in value:
                     container[key] = value.replace(path, f"/e/{FILTERED}")
