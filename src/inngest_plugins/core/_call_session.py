@@ -24,6 +24,8 @@ from ._step import Step
 
 _LEAVING = frozenset({"InvokeFunction", "WaitForEvent", "AIGateway"})
 _RAN = frozenset({"StepRun", "StepError", "StepFailed"})
+_CLOSED_BY = {"before_memoization": "after_memoization", "before_execution": "after_execution"}
+_CLOSING = frozenset({"after_memoization", "after_execution", "before_response"})
 
 
 class CallSession:
@@ -45,6 +47,7 @@ class CallSession:
         "_executed",
         "_executing",
         "_left_error",
+        "_limits",
         "_memoizing",
         "_memos",
         "_output_done",
@@ -54,6 +57,7 @@ class CallSession:
         "_responded",
         "_sending",
         "_stack",
+        "_started",
         "_step_result",
         "call",
         "portal",
@@ -74,7 +78,8 @@ class CallSession:
         self._memos = memos
         self._entered = 0
         self._memoizing = self._replayed = self._executing = self._executed = False
-        self._output_done = self._responded = False
+        self._started = self._output_done = self._responded = False
+        self._limits: dict[str, int] | None = None
         self._left_error: Exception | None = None
         self._raised: BaseException | None = None
         self._ran: list[Step] = []
@@ -85,6 +90,10 @@ class CallSession:
     def wraps_steps(self) -> bool:
         """Whether a plugin wants to be around the steps that run."""
         return bool(self._stack.hooks("around_step"))
+
+    def started(self) -> None:
+        """All middleware has let the request in: the SDK calls the function now."""
+        self._started = True
 
     # ------------------------------------------------------------ the SDK's hooks
 
@@ -125,6 +134,11 @@ class CallSession:
     def on_after_send(self, result: inngest.SendEventsResult) -> Awaitable[None] | None:
         """`step.send_event` has sent, or failed to."""
         return None if self._sending is None else self._sending.on_after_send(result)
+
+    def abandon_send(self, interrupt: BaseException) -> Sequence:
+        """`step.send_event` ended; close what other middleware has kept from being sent."""
+        if self._sending is not None:
+            yield from self._sending.abandon(_sdk.error_in(interrupt) or interrupt)
 
     def _start(self, sequence: Sequence) -> Awaitable[None] | None:
         if self.portal is None:
@@ -253,6 +267,7 @@ class CallSession:
         exception = (
             (None, None, None) if error is None else (type(error), error, error.__traceback__)
         )
+        interrupt: BaseException | None = None
         while opened:
             bound, context = opened.pop()
             try:
@@ -260,15 +275,20 @@ class CallSession:
                     yield context.context.__aexit__(*exception)
                 else:
                     context.__exit__(*exception)
-            except BaseException as err:
+            except Exception as err:
                 if err is not error:
                     self._left(bound, err)
+            except BaseException as err:
+                if err is not error:
+                    interrupt = err
+        if interrupt is not None:
+            raise interrupt
 
-    def _left(self, bound: BoundHook | None, err: BaseException) -> None:
-        if bound is None or not isinstance(err, Exception):
-            self.call.failure = self.call.failure or err
-        else:
+    def _left(self, bound: BoundHook | None, err: Exception) -> None:
+        if bound is not None:
             self._failed(bound, err)
+        elif self.call.failure is None:
+            self.call.failure = err
 
     # ------------------------------------------------------------ sequences
 
@@ -337,12 +357,12 @@ class CallSession:
         """Fire `after_execution`, once, and what of its opening has not been fired yet."""
         if self._executed or not self._memoizing:
             return
-        if not self._executing and self.call.memo_count:
+        if self._started and not self._executing:
             # The function ended before it had asked for all its memos.
             yield from self._begin_execution(raising=False)
         yield from self._end_memoization()
         self._executed = True
-        if self._executing:
+        if self.call._executing:  # noqa: SLF001
             yield from self._fire("after_execution")
 
     def _after_execution(self) -> Sequence:
@@ -438,10 +458,32 @@ class CallSession:
         self.call.cancelled = isinstance(error, asyncio.CancelledError)
         if not self.call.cancelled:
             self.call.failure = self.call.failure or error
+        yield from self._resume_closing()
         yield from self._end_memoization()
         if self._executing:
             yield from self._end_execution()
         yield from self._close(error)
+
+    def _resume_closing(self) -> Iterable[Awaitable[Any]]:
+        """Fire what is left of the hook that the call was interrupted in, if it closes something.
+
+        If it opens something, what lies further in was not reached and will not be closed.
+        """
+        interrupted = self._dispatcher.interrupted
+        if interrupted is None:
+            return ()
+        opens = interrupted.hook
+        if opens == "transform_input":
+            self._entered = interrupted.index + 1
+        elif opens in _CLOSED_BY:
+            self._limits = {_CLOSED_BY[opens]: interrupted.index + 1}
+        elif opens in _CLOSING:
+            hooks = self._stack.hooks(opens)
+            position = next(n for n, bound in enumerate(hooks) if bound is interrupted)
+            return self._dispatcher.fire(
+                hooks[position + 1 :], (self.call,), self._failed, below=self._entered
+            )
+        return ()
 
     def _close(self, error: BaseException | None) -> Sequence:
         if not self._responded and self._entered:
@@ -457,7 +499,10 @@ class CallSession:
         hooks = self._stack.hooks(name)
         if not hooks:
             return ()
-        return self._dispatcher.fire(hooks, (self.call,), self._failed, below=self._entered)
+        below = self._entered
+        if self._limits is not None:
+            below = min(below, self._limits.get(name, ALL))
+        return self._dispatcher.fire(hooks, (self.call,), self._failed, below=below)
 
     def ran(self, step: Step) -> None:
         """Note a step whose handler has run, in the order in which they ended."""

@@ -27,9 +27,10 @@ class Dispatcher:
         function_id: id of the function, or None outside of a run.
         records: where to note each hook that ran, or None.
         running: the hook that runs now.
+        interrupted: the hook in which the call was cancelled, or ended by another BaseException.
     """
 
-    __slots__ = ("function_id", "records", "request_id", "run_id", "running")
+    __slots__ = ("function_id", "interrupted", "records", "request_id", "run_id", "running")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Dispatcher:
         self.run_id = run_id
         self.request_id = request_id
         self.running: BoundHook | None = None
+        self.interrupted: BoundHook | None = None
 
     def fire(
         self,
@@ -73,6 +75,9 @@ class Dispatcher:
                     yield result
             except Exception as err:
                 on_error(bound, err)
+            except BaseException:
+                self.interrupted = bound
+                raise
             finally:
                 self.running = None
 
@@ -96,6 +101,9 @@ class Dispatcher:
                     yield result
             except Exception as err:
                 error = err
+            except BaseException:
+                self.interrupted = bound
+                raise
             finally:
                 self.running = None
                 records.append(self.record(bound, started, error))

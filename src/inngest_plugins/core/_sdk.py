@@ -118,6 +118,34 @@ def replace_send_event(ctx: AnyContext, wrap: Callable[[Any], Any]) -> None:
     ctx.step.send_event = wrap(ctx.step.send_event)  # type: ignore[method-assign]
 
 
+def notice_start(manager: Manager, started: Callable[[], None], *, is_async: bool) -> None:
+    """Have `started` called when all of a request's middleware has let it in.
+
+    The SDK calls the function next. No hook tells a function that raised at once from one that was
+    never called because middleware behind ours refused the input.
+    """
+    if is_async:
+        transform_input = manager.transform_input
+
+        async def noticing(*args: Any) -> Exception | None:
+            error = await transform_input(*args)
+            if error is None:
+                started()
+            return error
+
+        manager.transform_input = noticing  # type: ignore[method-assign]
+    else:
+        transform_input_sync = manager.transform_input_sync
+
+        def noticing_sync(*args: Any) -> Exception | None:
+            error = transform_input_sync(*args)
+            if error is None:
+                started()
+            return error
+
+        manager.transform_input_sync = noticing_sync  # type: ignore[method-assign]
+
+
 def in_parallel() -> bool:
     """Tell whether the code runs inside `group.parallel`."""
     return step_lib.in_parallel.get()

@@ -27,6 +27,7 @@ class SendSession:
         self.portal = portal
         self._dispatcher = dispatcher
         self._is_open = False
+        self._failed_at = 0
 
     def on_before_send(self, events: list[inngest.Event]) -> Awaitable[None] | None:
         """Run `before_send_events`, and put what the plugins made of the events into the list."""
@@ -42,10 +43,15 @@ class SendSession:
             return
         self._is_open = False
         self.send.ids, self.send.error = list(ids), error
+        hooks = self.send.stack.hooks("after_send_events")
+        if self._failed_at:
+            hooks = tuple(bound for bound in hooks if bound.index >= self._failed_at)
         # Never raised: the events are out, and a retry would send them once more.
-        yield from self._dispatcher.fire(
-            self.send.stack.hooks("after_send_events"), (self.send,), self._dispatcher.ignored
-        )
+        yield from self._dispatcher.fire(hooks, (self.send,), self._dispatcher.ignored)
+
+    def abandon(self, error: BaseException) -> Sequence:
+        """The events were not sent; run `after_send_events` where its opening hook ran."""
+        yield from self.after(ids=[], error=f"{type(error).__name__}: {error}")
 
     def meet(self, plugins: Iterable[StackEntry]) -> Sequence:
         """Run `on_register` of plugins that have not met the client."""
@@ -60,15 +66,24 @@ class SendSession:
     def _before(self, events: list[inngest.Event]) -> Sequence:
         self._is_open = True
         self.send.events = events
-        yield from self._dispatcher.fire(
-            self.send.stack.hooks("before_send_events"), (self.send,), self._failed
-        )
+        try:
+            yield from self._dispatcher.fire(
+                self.send.stack.hooks("before_send_events"), (self.send,), self._failed_before
+            )
+        except Exception as err:
+            yield from self.abandon(err)
+            raise
         if self.send.events is not events:
             events[:] = self.send.events
 
+    def _failed_before(self, bound: BoundHook, err: Exception) -> None:
+        if bound.closed:
+            # Innermost first: what lies further out was not reached.
+            self._failed_at = bound.index
+        self._failed(bound, err)
+
     def _failed(self, bound: BoundHook, err: Exception) -> None:
         if bound.closed:
-            self._is_open = False
             raise err
         self._dispatcher.ignored(bound, err)
 

@@ -22,6 +22,8 @@ from ._send import Send
 from ._send_session import SendSession, copied
 from ._stack import Stack
 
+Events = inngest.Event | list[inngest.Event]
+
 _CLOSING_SECONDS = 10
 """How long a cancelled request may take to close what its plugins opened."""
 
@@ -60,7 +62,7 @@ async def _call(
     session = _open(stack, function, client, ctx, fn_id, middleware, portal=None)
     _sdk.replace_report_step(ctx, session.report_async)
     if stack.sends:
-        _sdk.replace_send_event(ctx, _copying_async)
+        _sdk.replace_send_event(ctx, _copying_async(session))
     token = current_call.set(session.call)
     try:
         result = await original(function, client, ctx, fn_id, middleware)
@@ -112,7 +114,7 @@ def _call_sync(
         session = _open(stack, function, client, ctx, fn_id, middleware, portal=portal)
         _sdk.replace_report_step(ctx, session.report_sync)
         if stack.sends:
-            _sdk.replace_send_event(ctx, _copying_sync)
+            _sdk.replace_send_event(ctx, _copying_sync(session, portal))
         current_call.set(session.call)
         try:
             result = original(function, client, ctx, fn_id, middleware)
@@ -161,30 +163,44 @@ def _open(
         records = bridge.records
     session = CallSession(
         call,
-        Dispatcher(
-            f"function {function.id}, run {ctx.run_id}", records, ctx.run_id, ctx.request_id
-        ),
+        Dispatcher(function.id, records, ctx.run_id, ctx.request_id),
         memos,
         portal,
     )
     bridge.target = session
+    _sdk.notice_start(middleware, session.started, is_async=portal is None)
     return session
 
 
-def _copying_async(original: Any) -> Any:
-    async def send_event(step_id: str, events: inngest.Event | list[inngest.Event]) -> list[str]:
-        ids: list[str] = await original(step_id, copied(events))
-        return ids
+def _copying_async(session: CallSession) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        async def send_event(step_id: str, events: Events) -> list[str]:
+            try:
+                ids: list[str] = await original(step_id, copied(events))
+            except BaseException as err:
+                with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+                    await run_async(session.abandon_send(err))
+                raise
+            return ids
 
-    return send_event
+        return send_event
+
+    return wrap
 
 
-def _copying_sync(original: Any) -> Any:
-    def send_event(step_id: str, events: inngest.Event | list[inngest.Event]) -> list[str]:
-        ids: list[str] = original(step_id, copied(events))
-        return ids
+def _copying_sync(session: CallSession, portal: Portal) -> Callable[[Any], Any]:
+    def wrap(original: Any) -> Any:
+        def send_event(step_id: str, events: Events) -> list[str]:
+            try:
+                ids: list[str] = original(step_id, copied(events))
+            except BaseException as err:
+                portal.run(session.abandon_send(err))
+                raise
+            return ids
 
-    return send_event
+        return send_event
+
+    return wrap
 
 
 async def send(
@@ -204,7 +220,8 @@ async def send(
         await run_async(session.meet(unmet(client, stack)))
         return await original(client, copied(events))
     except BaseException as err:
-        await run_async(session.after(ids=[], error=f"{type(err).__name__}: {err}"))
+        with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+            await run_async(session.abandon(err))
         raise
     finally:
         sending.reset(token)
@@ -228,7 +245,7 @@ def send_sync(
         portal.run(session.meet(unmet(client, stack)))
         return original(client, copied(events))
     except BaseException as err:
-        portal.run(session.after(ids=[], error=f"{type(err).__name__}: {err}"))
+        portal.run(session.abandon(err))
         raise
     finally:
         sending.reset(token)
