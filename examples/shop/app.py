@@ -15,7 +15,6 @@ Run it: ``inngest-plugins run path/to/shop/app.py --event @path/to/shop/order.js
 from __future__ import annotations
 
 import datetime
-import functools
 import typing
 
 import inngest
@@ -136,17 +135,15 @@ async def fulfil(ctx: inngest.Context) -> dict[str, object]:
 
     articles = {item.sku: item.quantity for item in order.items}
     confirmation = email(order.order_id, "order-confirmed", order.customer.model_dump())
-    reservation, label, _ = await ctx.group.parallel(
+    reservation, parcel, _ = await ctx.group.parallel(
         (
-            functools.partial(step.run, "reserve", warehouse.reserve, order.order_id, articles),
-            functools.partial(
-                step.run, "label", carrier.label, order.order_id, order.customer.address
-            ),
-            functools.partial(step.send_event, "notify", confirmation),
+            lambda: step.run("reserve", warehouse.reserve, order.order_id, articles),
+            lambda: step.run("label", carrier.label, order.order_id, order.customer.address),
+            lambda: step.send_event("notify", confirmation),
         )
     )
 
-    handed_over: typing.Any = {"order_id": order.order_id, **typing.cast("dict[str, str]", label)}
+    handed_over: typing.Any = {"order_id": order.order_id, "tracking": parcel}
     await step.send_event(
         "hand-over", inngest.Event(name="shop/parcel.handed-over", data=handed_over)
     )

@@ -149,23 +149,22 @@ def _import_from_package(path: pathlib.Path, name: str) -> types.ModuleType:
 
 def _import_script(path: pathlib.Path, name: str) -> types.ModuleType:
     loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-        return loaded
+    if loaded is not None:
+        if getattr(loaded, "__file__", None) == str(path):
+            return loaded
+        # The name is taken, possibly by the standard library (`json.py`), which must stay.
+        name = f"{name}_app"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise AppLoadError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Sibling modules may import the app back by its name (`from app import client`), as they
     # can when it is imported the ordinary way.
-    previous = sys.modules.get(name)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        if previous is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = previous
+        del sys.modules[name]
         raise
     return module
 

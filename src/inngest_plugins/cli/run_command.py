@@ -234,7 +234,9 @@ def _check_triggers(engine: LocalEngine, events: list[inngest.Event]) -> None:
         if not any(trigger.accepts({"name": event.name}) for trigger in named):
             known = sorted({repr(trigger.event) for trigger in triggers if trigger.event})
             listen = (
-                f"the functions listen to {', '.join(known)}" if known else "no function listens"
+                f"the functions listen to {', '.join(known)}"
+                if known
+                else "no function listens to an event"
             )
             raise CliError(f"event {event.name!r} triggers nothing: {listen}")
 

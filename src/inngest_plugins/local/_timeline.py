@@ -281,7 +281,7 @@ class _RunLines:
         run = self._story.run
         if run.ended_at is not None:
             end = Text().append(run.status, f"bold {STATUS_STYLES.get(run.status, '')}")
-            if run.reason:
+            if run.reason and self._values:
                 end.append(f": {run.reason}")
             if self._values and run.status == "Completed":
                 end.append(f"  {json.dumps(run.output, ensure_ascii=False)}", "dim")

@@ -259,7 +259,7 @@ def tell(runs: Sequence[Run], hooks: Iterable[HookCall] = ()) -> Story:
 def _in_order(runs: Sequence[Run]) -> list[tuple[Run, str, int]]:
     """Each run with the words for its cause and its depth, depth first."""
     known = {run.id: run for run in runs}
-    senders = {event.get("id"): run for run in runs for event in run.events_sent}
+    senders: dict[object, Run] = {event.get("id"): run for run in runs for event in run.events_sent}
     children: dict[str | None, list[tuple[Run, str]]] = {}
     for run in sorted(runs, key=lambda run: (run.queued_at, run.id)):
         parent, cause = _cause(run, known, senders)

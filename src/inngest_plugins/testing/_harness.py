@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import typing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ if typing.TYPE_CHECKING:
 with warnings.catch_warnings():
     # The SDK's own deprecation warnings must not fail tests that turn warnings into errors.
     warnings.simplefilter("ignore")
-    import inngest.fast_api
+    importlib.import_module("inngest.fast_api")
 
 AnyFunction = inngest.Function[typing.Any]
 Events: typing.TypeAlias = inngest.Event | Sequence[inngest.Event]

@@ -1,0 +1,181 @@
+"""``inngest-plugins doctor``: the order, and what is wrong with it."""
+
+from __future__ import annotations
+
+import itertools
+import typing
+
+import pytest
+
+if typing.TYPE_CHECKING:
+    from .conftest import Program, WriteApp
+
+HEAD = """
+import inngest
+from inngest_plugins.core import Hooks, Layer, Plugin, Stack
+
+class Seal(Plugin):
+    layer = Layer.WIRE
+    secret_payloads = True
+    def transform_output(self, call, outcome): ...
+
+class Watch(Plugin):
+    layer = Layer.OBSERVE
+    def before_response(self, call): ...
+    def diagnose(self, stack):
+        if stack.secret_payloads:
+            yield "it would like to see payloads"
+
+class Plain(inngest.MiddlewareSync):
+    pass
+
+class AsyncOnly(inngest.Middleware):
+    pass
+
+audit = Hooks("audit")
+@audit.before_execution
+def note(call): ...
+
+E = inngest.TriggerEvent(event="x")
+"""
+FUNCTIONS = """
+@client.create_function(fn_id="one", trigger=E)
+async def one(ctx): ...
+
+@client.create_function(fn_id="two", trigger=E)
+def two(ctx): ...
+"""
+
+
+@pytest.fixture
+def examine(program: Program, write_app: WriteApp) -> typing.Callable[..., typing.Any]:
+    """Run the doctor on an app whose client has this middleware."""
+    numbers = itertools.count()
+
+    def run(middleware: str, *options: str, head: str = "", functions: str = FUNCTIONS) -> object:
+        source = f"{HEAD}{head}\nclient = inngest.Inngest(app_id='d', middleware={middleware})\n"
+        name = f"app_{next(numbers)}.py"
+        return program("doctor", write_app(source + functions, name), *options)
+
+    return run
+
+
+Examine = typing.Callable[..., typing.Any]
+
+
+def test_the_order_and_its_reasons(examine: Examine) -> None:
+    """Plugins are listed by layer whatever the list says, ordinary middleware where it stands."""
+    ended = examine("[audit, Plain, Seal(), Hooks('second'), Watch()]")
+    order = [line.split()[1] for line in ended.out.splitlines() if line[:4].strip().isdigit()]
+    assert order == ["logger", "watch", "seal", "audit", "second", "Plain"]
+    assert "functions one, two" in ended.out
+    assert "layer CONTEXT, number 1 of 2 as listed" in ended.out
+    assert "payloads are kept secret by seal" in ended.out
+    assert "before_execution" in ended.out
+    assert "logged, run goes on" in ended.out
+    assert "fails the run" in ended.out
+    assert "client's list, inside of the plugins" in ended.out
+    assert "development mode" in ended.out
+
+
+def test_a_healthy_app_has_nothing_to_complain_about(examine: Examine) -> None:
+    """Nothing wrong: exit code 0, also when strict."""
+    for options in ((), ("--strict",)):
+        ended = examine("[audit]", *options)
+        assert ended.code == 0
+        assert "nothing to complain about" in ended.out
+
+
+def test_functions_with_their_own_middleware_are_shown_apart(examine: Examine) -> None:
+    """Functions are grouped by the order that they really have."""
+    functions = FUNCTIONS.replace('fn_id="two"', 'fn_id="two", middleware=[Seal(), Plain]')
+    ended = examine("[audit]", functions=functions)
+    assert "function one" in ended.out
+    assert "function two" in ended.out
+    assert "function's own list, innermost" in ended.out
+    alone = examine("[]", functions=functions)
+    assert "seal" in alone.out
+
+
+@pytest.mark.parametrize(
+    ("middleware", "expected"),
+    [
+        ("[audit, Hooks('empty')]", "warning  plugin empty: it has no hooks"),
+        ("[Seal(), Watch()]", "warning  plugin watch: it would like to see payloads"),
+        (
+            "[Plain, Seal()]",
+            "runs outside of seal: in transform_input and transform_output it sees",
+        ),
+        ("[Seal(), Plain]", "runs inside of seal: it sees payloads in the clear"),
+        ("[Plain, Plain]", "warning  functions one, two: middleware Plain is listed twice"),
+        ("[Hooks('h', layer=Layer.CONTRACT, fail_open=True)]", "and fails open"),
+    ],
+)
+def test_what_is_unsafe_or_pointless_is_a_warning(
+    examine: Examine, middleware: str, expected: str
+) -> None:
+    """Warnings are told, and only --strict turns them into a negative result."""
+    ended = examine(middleware)
+    assert expected in ended.out
+    assert ended.code == 0
+    assert examine(middleware, "--strict").code == 1
+
+
+@pytest.mark.parametrize(
+    ("middleware", "expected"),
+    [
+        ("[audit, Seal(), audit]", "plugin 'audit' (Hooks) is registered twice"),
+        ("[Seal]", "error  middleware: Seal is listed as a class: make an object of it"),
+        ("[AsyncOnly]", "error  function two: middleware AsyncOnly is asynchronous"),
+    ],
+)
+def test_what_cannot_work_is_an_error(examine: Examine, middleware: str, expected: str) -> None:
+    """Errors exit with 1."""
+    ended = examine(middleware)
+    assert expected in ended.out
+    assert ended.code == 1
+
+
+def test_official_encryption_beside_a_plugin(examine: Examine) -> None:
+    """The official encryption middleware beside ours is an error that says which to remove."""
+    head = """
+from inngest_encryption import EncryptionMiddleware
+Seal.__module__ = "inngest_plugins.encryption._plugin"
+"""
+    ended = examine("[EncryptionMiddleware.factory('k'), Seal()]", head=head)
+    assert ended.code == 1
+    assert "stands beside inngest_plugins.encryption and encrypts payloads a second" in ended.out
+    alone = examine("[EncryptionMiddleware.factory('k')]", head=head)
+    assert alone.code == 0
+
+
+def test_official_sentry_beside_a_plugin(examine: Examine) -> None:
+    """The SDK's experimental Sentry middleware beside ours is an error."""
+    head = """
+from inngest.experimental.sentry_middleware import SentryMiddleware
+Watch.__module__ = "inngest_plugins.sentry._plugin"
+"""
+    ended = examine("[SentryMiddleware, Watch()]", head=head)
+    assert ended.code == 1
+    assert "reports every error a second time" in ended.out
+
+
+def test_production_without_keys(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A production client without signing key is an error, without event key a warning."""
+    monkeypatch.delenv("INNGEST_DEV")
+    monkeypatch.delenv("INNGEST_SIGNING_KEY", raising=False)
+    monkeypatch.delenv("INNGEST_EVENT_KEY", raising=False)
+    ended = examine("[audit]")
+    assert ended.code == 1
+    assert "production mode" in ended.out
+    assert "error  client: it is in production mode and has no signing key" in ended.out
+    assert "warning  client: it is in production mode and has no event key" in ended.out
+    monkeypatch.setenv("INNGEST_SIGNING_KEY", "signkey-test-12345678")
+    monkeypatch.setenv("INNGEST_EVENT_KEY", "key")
+    assert examine("[audit]").code == 0
+
+
+def test_bad_input_exits_with_two(program: Program) -> None:
+    """An app that cannot be loaded is bad input, not a finding."""
+    ended = program("doctor", "missing.py")
+    assert (ended.code, ended.err) == (2, "inngest-plugins: there is no file missing.py\n")
