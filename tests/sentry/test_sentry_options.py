@@ -1,0 +1,273 @@
+"""The user's hands: options, the hook before a capture, breadcrumbs, and Sentry being absent."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import inngest
+import pytest
+import sentry_sdk
+from inngest_plugins.core import Call, Layer, MissingExtraError, Outcome, Stack
+from inngest_plugins.local import LocalEngine
+from inngest_plugins.sentry import SentryPlugin
+
+if TYPE_CHECKING:
+    from tests.sentry.conftest import MakeShop, Post, Sentry
+
+
+async def boom(*_: Any) -> None:
+    raise ValueError("boom")
+
+
+async def fine() -> str:
+    return "fine"
+
+
+# ---------------------------------------------------------------- before_capture
+
+
+@pytest.mark.anyio
+async def test_before_capture_edits(sentry: Sentry, shop: MakeShop) -> None:
+    """before_capture gets the call, the outcome and the event, and what it returns is sent."""
+    seen: list[tuple[str, str | None, bool]] = []
+
+    def edit(call: Call, outcome: Outcome | None, event: Any) -> Any:
+        assert outcome is not None
+        step = None if outcome.step is None else outcome.step.id
+        seen.append((call.run_id, step, outcome.will_retry))
+        event["fingerprint"] = ["payments"]
+        event["level"] = "fatal"
+        return event
+
+    async def body(ctx: Any, step: Any) -> None:
+        await step.run("charge", boom)
+
+    sentry.init()
+    app = shop(SentryPlugin(before_capture=edit))
+    app.function(body, retries=1)
+    run = await app.run()
+    (event,) = sentry.errors
+    assert seen == [(run.id, "charge", False)]
+    assert event["fingerprint"] == ["payments"]
+    assert event["level"] == "fatal"
+    assert event["tags"]["inngest.run.id"] == run.id
+
+
+@pytest.mark.anyio
+async def test_before_capture_drops(sentry: Sentry, shop: MakeShop) -> None:
+    """before_capture drops an event by returning None."""
+    sentry.init()
+    app = shop(SentryPlugin(before_capture=lambda call, outcome, event: None))
+    app.function(boom, retries=0)
+    run = await app.run()
+    assert run.status == "Failed"
+    assert sentry.lines() == []
+
+
+@pytest.mark.anyio
+async def test_before_capture_that_raises(
+    sentry: Sentry, shop: MakeShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event that before_capture could not edit is dropped, and that is logged."""
+
+    def broken(call: Call, outcome: Outcome | None, event: Any) -> Any:
+        raise RuntimeError("broken")
+
+    sentry.init()
+    app = shop(SentryPlugin(before_capture=broken))
+    app.function(boom, retries=0)
+    run = await app.run()
+    assert run.status == "Failed"
+    assert sentry.lines() == []
+    assert "before_capture raised, the event was dropped" in caplog.messages
+
+
+# ---------------------------------------------------------------- breadcrumbs
+
+
+def trail(event: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(crumb["level"], crumb["message"]) for crumb in event["breadcrumbs"]["values"]]
+
+
+@pytest.mark.anyio
+async def test_trail_of_steps(sentry: Sentry, shop: MakeShop) -> None:
+    """A failure's breadcrumbs tell what the run has done before, in all of its requests."""
+    child: list[inngest.Function[Any]] = []
+
+    async def quick(ctx: Any, step: Any) -> str:
+        return "done"
+
+    async def body(ctx: Any, step: Any) -> None:
+        for _ in range(2):
+            await step.run("a", fine)
+        await step.send_event("tell", inngest.Event(name="shop/paid"))
+        await step.wait_for_event("wait", event="shop/never", timeout=1000)
+        await step.invoke("call", function=child[0])
+        await step.run("charge", boom)
+
+    sentry.init()
+    app = shop(SentryPlugin())
+    child.append(app.function(quick, name="quick", event="shop/quick"))
+    app.function(body, retries=0)
+    await app.run()
+    (event,) = sentry.errors
+    assert trail(event) == [
+        ("info", "step 'a' done before"),
+        ("info", "step 'a' (2. use) done before"),
+        ("info", "step 'tell' done before"),
+        ("info", "step 'wait' done before"),
+        ("info", "step 'call' done before"),
+        ("error", "step 'charge' failed with ValueError"),
+    ]
+
+
+@pytest.mark.anyio
+async def test_trail_within_a_request(sentry: Sentry, shop: MakeShop, group: Any) -> None:
+    """Waits, invokes, sent events and steps leave a breadcrumb in the request that has them."""
+    taken: list[tuple[str, str]] = []
+
+    def before_breadcrumb(crumb: dict[str, Any], hint: Any) -> dict[str, Any]:
+        taken.append((crumb["category"], crumb["message"]))
+        return crumb
+
+    async def quick(ctx: Any, step: Any) -> str:
+        return "done"
+
+    child: list[inngest.Function[Any]] = []
+
+    async def body(ctx: Any, step: Any) -> None:
+        await step.send_event("tell", [inngest.Event(name="b/b"), inngest.Event(name="a/a")])
+        await step.wait_for_event("wait", event="shop/never", timeout=1000)
+        await step.invoke("call", function=child[0])
+
+    sentry.init(before_breadcrumb=before_breadcrumb)
+    app = shop(SentryPlugin())
+    child.append(app.function(quick, name="quick", event="shop/quick"))
+    app.function(body)
+    async with LocalEngine(app.client, app.functions) as engine:
+        await engine.run(inngest.Event(name="shop/order.placed"))
+    assert [one for one in taken if "order.placed" not in one[1]] == [
+        ("inngest.send", "sent 2 event(s): a/a, b/b"),
+        ("inngest.step", "step 'tell' done"),
+        ("inngest.step", "step 'wait' waits for 'shop/never'"),
+        ("inngest.step", "step 'call' invokes 'shop-quick'"),
+    ]
+
+
+@pytest.mark.anyio
+async def test_trail_of_another_worker(
+    sentry: Sentry, async_shop: MakeShop, post: Post, body_of: Any
+) -> None:
+    """A worker that has not seen a step calls it by the beginning of its hash."""
+
+    async def body(ctx: Any, step: Any) -> None:
+        await step.run("a", fine)
+        raise ValueError("boom")
+
+    sentry.init()
+    app = async_shop(SentryPlugin())
+    app.function(body)
+    hashed = "86f7e437faa5a7fce15d1ddcb9eaeaea377667b8"
+    await post(app.asgi(), body_of("run-1", steps={hashed: {"data": 1}}))
+    assert trail(sentry.errors[0]) == [("info", "step 86f7e437… done before")]
+
+
+# ---------------------------------------------------------------- Sentry is not there
+
+
+@pytest.mark.anyio
+async def test_not_initialised(
+    sentry: Sentry, shop: MakeShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without sentry_sdk.init the plugin warns once, and runs go on as ever."""
+    app = shop(SentryPlugin())
+    app.client.logger = logging.getLogger("shop")
+
+    async def body(ctx: Any, step: Any) -> str:
+        await step.run("a", fine)
+        await step.send_event("tell", inngest.Event(name="shop/paid"))
+        await step.wait_for_event("wait", event="shop/never", timeout=1000)
+        return "done"
+
+    app.function(body)
+    run = await app.run()
+    assert run.output == "done"
+    warnings = [r.getMessage() for r in caplog.records if "SentryPlugin" in r.getMessage()]
+    assert warnings == [
+        "SentryPlugin does nothing: Sentry is not initialised. Call sentry_sdk.init(...) before "
+        "the first request."
+    ]
+
+
+@pytest.mark.anyio
+async def test_initialised_late(sentry: Sentry, async_shop: MakeShop) -> None:
+    """An app may initialise Sentry after it has made its client and plugin."""
+    app = async_shop(SentryPlugin())
+    app.function(boom, retries=0)
+    sentry.init()
+    await app.run()
+    assert len(sentry.errors) == 1
+
+
+def test_missing_extra() -> None:
+    """Without sentry-sdk the import says which extra to install."""
+    code = (
+        "import sys; sys.modules['sentry_sdk'] = None\n"
+        "try:\n    import inngest_plugins.sentry\n"
+        "except ImportError as err:\n    print(err)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 'pip install "inngest-plugins[sentry]"' in done.stdout
+
+
+def test_missing_extra_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin checks for its extra when it is made, too."""
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
+    with pytest.raises(MissingExtraError, match=r"inngest-plugins\[sentry\]"):
+        SentryPlugin()
+
+
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"capture": "all"}, ValueError, "capture='all'"),
+        ({"step_errors": "ignore"}, ValueError, "step_errors='ignore'"),
+        ({"caught_step_errors": "error"}, ValueError, "use one of 'warning', 'ignore'"),
+        ({"send_decrypted": ("everything",)}, ValueError, "'exception_values'"),
+        ({"send_decrypted": "payloads"}, TypeError, r"\('payloads',\)"),
+        ({"flush_timeout": 0}, ValueError, "above 0 s"),
+    ],
+)
+def test_unknown_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    """An option with a value that it cannot have is refused, with what it may be."""
+    with pytest.raises(error, match=message):
+        SentryPlugin(**options)
+
+
+def test_place_in_the_stack(sentry: Sentry) -> None:
+    """The plugin observes: it stands outermost, and its own failures leave the run alone."""
+    plugin = SentryPlugin()
+    assert plugin.layer is Layer.OBSERVE
+    assert plugin.fails_open()
+    assert plugin.name == "sentry"
+    assert Stack(plugin).plugins == (plugin,)
+
+
+@pytest.mark.anyio
+async def test_one_plugin_for_several_clients(sentry: Sentry, async_shop: MakeShop) -> None:
+    """One plugin object serves several clients, and listens to the SDK's logs only once."""
+    sentry.init()
+    before = len(sentry_sdk.scope.global_event_processors)
+    plugin = SentryPlugin()
+    for _ in range(2):
+        app = async_shop(plugin)
+        app.function(boom, retries=0)
+        await app.run()
+    assert len(sentry.errors) == 2
+    assert len(sentry_sdk.scope.global_event_processors) == before + 1
