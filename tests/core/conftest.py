@@ -1,0 +1,15 @@
+"""What all tests of the core share."""
+
+import functools
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tls_context() -> Iterator[None]:
+    """Load the certificates once: each client would do it twice, for 60 ms, and none is needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
