@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import inngest
 
 from ._api import UserlandTraces
+from ._app import serve_fastapi
 from ._clock import Clock, VirtualClock
 from ._errors import LocalEngineError
 from ._functions import FunctionConfig
@@ -21,7 +22,7 @@ from ._realtime import Broker, Subscription
 from ._run import HookTiming, Json, Run
 from ._session import Serve, Session, Settings
 from ._store import Store
-from ._transport import EngineTransport, serve_fastapi
+from ._transport import EngineTransport
 
 Events = inngest.Event | Sequence[inngest.Event]
 FunctionRef = str | inngest.Function[typing.Any]

@@ -75,6 +75,11 @@ class Queue:
         self._by_run.setdefault(job.run_id, {})[job.id] = job
         heapq.heappush(self._heap, (job.due, next(self._sequence), job.version, job))
 
+    def put_all_again(self) -> None:
+        """Queue every job that is known, also those that somebody stopped working on."""
+        for job in self:
+            self.put(job)
+
     def remove(self, job: Job) -> None:
         """Take a job away for good; taking it twice is fine."""
         job.version += 1

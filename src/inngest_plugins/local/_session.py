@@ -14,6 +14,7 @@ import anyio
 import inngest
 
 from ._api import Api, ApiRequest, ApiResponse
+from ._app import App
 from ._clock import Clock
 from ._driver import Driver
 from ._errors import LocalEngineError
@@ -28,7 +29,7 @@ from ._realtime import Broker
 from ._run import Json, Run
 from ._state import RequestState, RunState
 from ._store import Store, is_open_to_events
-from ._transport import App, EngineTransport, redirected
+from ._transport import EngineTransport, redirected
 
 Serve = Callable[[inngest.Inngest, list[inngest.Function[typing.Any]]], typing.Any]
 
@@ -110,6 +111,8 @@ class Session:
             self._app = App(app, self._settings.path)
             await self._sync()
             self._exits = exits.pop_all()
+        # What the last session was working on when it closed has to be done again.
+        self.store.queue.put_all_again()
         self.driver.start()
 
     async def close(self) -> None:

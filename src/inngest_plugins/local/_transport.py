@@ -1,18 +1,15 @@
-"""In-process HTTP: from the SDK and plugins to the engine's API, and from the engine to the app."""
+"""In-process HTTP from the SDK and plugins to the engine's API."""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
 import contextvars
-import inspect
-import logging
 import threading
 import typing
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import anyio.to_thread
 import httpx
 
 from ._api import ApiRequest, ApiResponse
@@ -20,12 +17,6 @@ from ._errors import LocalEngineError
 
 if typing.TYPE_CHECKING:
     import inngest
-
-_logger = logging.getLogger("inngest_plugins.local")
-
-Scope = MutableMapping[str, typing.Any]
-Receive = Callable[[], typing.Awaitable[MutableMapping[str, typing.Any]]]
-Send = Callable[[MutableMapping[str, typing.Any]], typing.Awaitable[None]]
 
 
 class EngineTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -170,76 +161,3 @@ def http_clients(
         [value for value in held if isinstance(value, httpx.Client)],
         [value for value in held if isinstance(value, httpx.AsyncClient)],
     )
-
-
-class App:
-    """The served app, called in process.
-
-    Args:
-        app: An ASGI or a WSGI application. WSGI is called in worker threads.
-        path: Where the app serves Inngest, for example ``/api/inngest``.
-    """
-
-    def __init__(self, app: typing.Any, path: str) -> None:
-        self._url = httpx.URL(f"http://localhost{path}")
-        is_asgi = _is_asgi(app)
-        self._asgi = (
-            httpx.ASGITransport(_logged(app), raise_app_exceptions=False) if is_asgi else None
-        )
-        self._wsgi = httpx.WSGITransport(app, raise_app_exceptions=False)
-
-    async def request(
-        self,
-        method: str,
-        query: dict[str, str],
-        headers: dict[str, str],
-        body: bytes,
-    ) -> tuple[int, dict[str, str], bytes]:
-        """Send a request; returns status, headers (names in lower case) and body."""
-        url = self._url.copy_merge_params(query) if query else self._url
-        request = httpx.Request(method, url, headers=headers, content=body)
-        if self._asgi is not None:
-            response = await self._asgi.handle_async_request(request)
-            content = await response.aread()
-        else:
-            response, content = await anyio.to_thread.run_sync(
-                _call_wsgi, self._wsgi, request, abandon_on_cancel=True
-            )
-        return response.status_code, dict(response.headers.items()), content
-
-
-def _call_wsgi(
-    transport: httpx.WSGITransport, request: httpx.Request
-) -> tuple[httpx.Response, bytes]:
-    response = transport.handle_request(request)
-    return response, response.read()
-
-
-def _is_asgi(app: typing.Any) -> bool:
-    call = app if inspect.isfunction(app) or inspect.ismethod(app) else type(app).__call__
-    return inspect.iscoroutinefunction(call)
-
-
-def _logged(app: typing.Any) -> typing.Any:
-    """Log what escapes the app, as a web server would; the caller only sees a 500."""
-
-    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await app(scope, receive, send)
-        except Exception:
-            _logger.exception("the app failed outside of a function (middleware constructor?)")
-            raise
-
-    return logged
-
-
-def serve_fastapi(
-    client: inngest.Inngest, functions: list[inngest.Function[typing.Any]]
-) -> typing.Any:
-    """Serve the functions on a bare FastAPI app, through the SDK's public ``serve``."""
-    import fastapi
-    import inngest.fast_api
-
-    app = fastapi.FastAPI(openapi_url=None)
-    inngest.fast_api.serve(app, client, functions)
-    return app
