@@ -13,10 +13,11 @@ import inngest.fast_api
 import inngest.flask
 import pytest
 import sentry_sdk
-from inngest_plugins.local import LocalEngine, Run
 from sentry_sdk import scope as sentry_scope
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
+
+from inngest_plugins.local import LocalEngine, Run
 
 
 class MemoryTransport(Transport):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
+
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.sentry import SentryPlugin
 from inngest_plugins.sentry._crons import config_of, slug_of

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentry_sdk
+from sentry_sdk.transport import HttpTransport
+
 from inngest_plugins.sentry import SentryPlugin
 from inngest_plugins.sentry._flush import Flusher, is_serverless
-from sentry_sdk.transport import HttpTransport
 
 if TYPE_CHECKING:
     from tests.sentry.conftest import MakeShop, Post, Sentry

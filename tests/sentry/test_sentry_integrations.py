@@ -10,9 +10,10 @@ import httpx
 import inngest
 import pytest
 import sentry_sdk
+from sentry_sdk.integrations.asyncio import AsyncioIntegration, enable_asyncio_integration
+
 from inngest_plugins.core import Hooks, Layer
 from inngest_plugins.sentry import SentryPlugin
-from sentry_sdk.integrations.asyncio import AsyncioIntegration, enable_asyncio_integration
 
 if TYPE_CHECKING:
     from tests.sentry.conftest import MakeShop, Post, Sentry
@@ -108,7 +109,7 @@ async def test_captured_by_the_user(
 
 
 async def test_failed_task(sentry: Sentry, async_shop: MakeShop, post: Post, body_of: Any) -> None:
-    """A task's exception, which the asyncio integration reports, is one event if it fails a step."""
+    """A task's exception, which the asyncio integration reports too, is one event."""
 
     async def work() -> None:
         raise ValueError("boom")

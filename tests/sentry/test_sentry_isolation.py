@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import sentry_sdk
-from inngest_plugins.sentry import SentryPlugin
 from sentry_sdk.integrations.asyncio import AsyncioIntegration
+
+from inngest_plugins.sentry import SentryPlugin
 
 if TYPE_CHECKING:
     from tests.sentry.conftest import MakeShop, Post, Sentry

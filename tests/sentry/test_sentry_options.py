@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
-import sentry_sdk
+from sentry_sdk.scope import global_event_processors
+
 from inngest_plugins.core import Call, Layer, MissingExtraError, Outcome, Stack
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.sentry import SentryPlugin
@@ -197,8 +198,10 @@ async def test_not_initialised(
     assert run.output == "done"
     warnings = [r.getMessage() for r in caplog.records if "SentryPlugin" in r.getMessage()]
     assert warnings == [
-        "SentryPlugin does nothing: Sentry is not initialised. Call sentry_sdk.init(...) before "
-        "the first request."
+        (
+            "SentryPlugin does nothing: Sentry is not initialised. Call sentry_sdk.init(...) "
+            "before the first request."
+        )
     ]
 
 
@@ -263,11 +266,11 @@ def test_place_in_the_stack(sentry: Sentry) -> None:
 async def test_one_plugin_for_several_clients(sentry: Sentry, async_shop: MakeShop) -> None:
     """One plugin object serves several clients, and listens to the SDK's logs only once."""
     sentry.init()
-    before = len(sentry_sdk.scope.global_event_processors)
+    before = len(global_event_processors)
     plugin = SentryPlugin()
     for _ in range(2):
         app = async_shop(plugin)
         app.function(boom, retries=0)
         await app.run()
     assert len(sentry.errors) == 2
-    assert len(sentry_sdk.scope.global_event_processors) == before + 1
+    assert len(global_event_processors) == before + 1

@@ -1,5 +1,7 @@
 """The parts of the plugin that need no run."""
 
+# ruff: noqa: SIM105 - what is tested here is how `try` is read
+
 from __future__ import annotations
 
 import contextlib
@@ -9,6 +11,7 @@ from typing import Any
 
 import inngest
 import pytest
+
 from inngest_plugins.core import Step
 from inngest_plugins.sentry._handled import is_caught, positions_of_stack, positions_of_traceback
 from inngest_plugins.sentry._held import causes
@@ -72,7 +75,9 @@ def test_which_trace() -> None:
     assert RunTrace.of(RUN, headers, carrier).trace_id == "c" * 32
     assert RunTrace.of(RUN, headers, None).trace_id == TRACE
     assert RunTrace.of(RUN, {}, None).trace_id == trace_id_of_run(RUN)
-    assert RunTrace.of(RUN, headers, carrier).root_span_id == RunTrace.of(RUN, {}, None).root_span_id
+    assert (
+        RunTrace.of(RUN, headers, carrier).root_span_id == RunTrace.of(RUN, {}, None).root_span_id
+    )
     assert len(RunTrace.of(RUN, {}, None).root_span_id) == 16
 
 
@@ -138,7 +143,7 @@ def here() -> bool:
 
 def test_code_that_catches() -> None:
     """Handlers for the error or a base of it, and suppress, catch it."""
-    found = []
+    found: list[object] = []
     try:
         found.append(here())
     except inngest.StepError:
@@ -166,7 +171,7 @@ def test_code_that_catches() -> None:
 
 def test_code_that_does_not_catch() -> None:
     """Handlers for other errors, handlers that raise, `finally`, and code after a `try` do not."""
-    found = []
+    found: list[object] = []
     try:
         found.append(here())
     except KeyError:
@@ -225,7 +230,7 @@ def test_code_further_out() -> None:
 def test_code_without_source() -> None:
     """Code whose source is not there counts as not catching."""
     names: dict[str, Any] = {"here": here}
-    exec("def hidden():\n try:\n  return here()\n except Exception:\n  pass\n", names)  # noqa: S102
+    exec("def hidden():\n try:\n  return here()\n except Exception:\n  pass\n", names)
     assert not names["hidden"]()
 
 
@@ -242,7 +247,7 @@ def test_lines_of_a_traceback() -> None:
             pass
 
     for function, expected in ((fail, False), (caught, True)):
-        with pytest.raises(ValueError) as info:  # noqa: PT012
+        with pytest.raises(ValueError) as info:
             function()
         assert is_caught(positions_of_traceback(info.value.__traceback__.tb_next)) is expected  # type: ignore[union-attr]
 
@@ -344,7 +349,13 @@ def test_deep_and_big_outputs() -> None:
 def steps(count: int) -> Iterator[Step]:
     for n in range(count):
         yield Step(
-            id=f"s{n}", hashed_id=f"{n:040x}", index=0, op="StepRun", name="", parallel=False, input=None
+            id=f"s{n}",
+            hashed_id=f"{n:040x}",
+            index=0,
+            op="StepRun",
+            name="",
+            parallel=False,
+            input=None,
         )
 
 

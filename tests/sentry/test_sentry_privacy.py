@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentry_sdk
-from inngest_plugins.core import Layer, Plugin
-from inngest_plugins.sentry import SentryPlugin
 from sentry_sdk.integrations.fastapi import FastApiIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
+
+from inngest_plugins.core import Layer, Plugin
+from inngest_plugins.sentry import SentryPlugin
 
 if TYPE_CHECKING:
     from tests.sentry.conftest import MakeShop, Post, Sentry
@@ -141,7 +142,7 @@ async def test_secret_stack(sentry: Sentry, shop: MakeShop) -> None:
 
     async def body(ctx: Any, step: Any) -> None:
         card = ctx.event.data["card"]
-        logging.getLogger("shop").error(f"cannot charge {card}")  # noqa: G004
+        logging.getLogger("shop").error(f"cannot charge {card}")
         logging.getLogger("shop").error("cannot charge %s", card, extra={"card": card})
         sentry_sdk.capture_message(f"cannot charge {card}")
         await leaky(ctx, step)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
+
 from inngest_plugins.core import Hooks, Layer
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.sentry import SentryPlugin
@@ -425,10 +426,8 @@ async def test_unserialisable_output(
     run = await app.run()
     assert run.status == "Failed"
     step = " step=charge" if where == "step" else ""
-    assert sentry.lines() == [
-        f"error TypeError(Object of type set is not JSON serializable){step} "
-        f"attempt={retries} unhandled"
-    ]
+    text = "Object of type set is not JSON serializable"
+    assert sentry.lines() == [f"error TypeError({text}){step} attempt={retries} unhandled"]
 
 
 async def test_cancelled(sentry: Sentry, async_shop: MakeShop) -> None:
