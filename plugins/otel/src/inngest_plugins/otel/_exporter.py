@@ -98,8 +98,8 @@ def _placed(span: ReadableSpan) -> ReadableSpan | None:
         "sys.function.id": placement.function_uuid,
         "sdk.run.id": placement.run_id,
     }
-    if origin.step is not None:
-        attributes["inngest.step.hash"] = origin.step.hashed_id
+    if origin.step_hash is not None:
+        attributes["inngest.step.hash"] = origin.step_hash
         attributes["inngest.step.attempt"] = origin.ledger.attempt
     parent = span.parent
     if parent is not None and _is_shown(parent.span_id):

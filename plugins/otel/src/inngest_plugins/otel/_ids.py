@@ -7,8 +7,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from inngest_plugins.core import Step
-
     from ._ledger import Ledger
     from ._territory import Point
 
@@ -31,10 +29,10 @@ class Origin:
         ledger: the request that started it.
         scope: which code of the request did.
         begun: for the function's body, where in it.
-        step: for a step's handler, the step.
+        step_hash: for a step's handler, the engine's id of the step.
     """
 
-    __slots__ = ("begun", "ledger", "scope", "step")
+    __slots__ = ("begun", "ledger", "scope", "step_hash")
 
     def __init__(
         self,
@@ -42,12 +40,12 @@ class Origin:
         scope: Scope,
         *,
         begun: Point | None = None,
-        step: Step | None = None,
+        step_hash: str | None = None,
     ) -> None:
         self.ledger = ledger
         self.scope = scope
         self.begun = begun
-        self.step = step
+        self.step_hash = step_hash
 
     @property
     def is_own(self) -> bool:

@@ -148,7 +148,7 @@ class Ledger:
         number = self._next_number(parent_id, name)
         value = derived_span_id(self.run_id, "span", f"{parent_id:x}", name, str(number))
         if step is not None:
-            return SpanId(value, Origin(self, Scope.STEP, step=step))
+            return SpanId(value, Origin(self, Scope.STEP, step_hash=step.hashed_id))
         return SpanId(value, Origin(self, Scope.BODY, begun=self.territory.point()))
 
     def next_trace_id(self) -> int:
@@ -218,6 +218,9 @@ class Ledger:
             self._verdict = Verdict.REPEATED
         self.territory.point()
         self._settle(self._verdict)
+        # Ids outlive the request, in exemplars of metrics for one. They must not keep it alive.
+        self._raised = None
+        self.territory.release()
 
     def _settle(self, verdict: Verdict) -> None:
         pending, self._pending = self._pending, []

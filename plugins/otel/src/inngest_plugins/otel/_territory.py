@@ -81,6 +81,10 @@ class Territory:
         self.front = 0
         """The highest round reached so far: what lies below it is not new."""
 
+    def release(self) -> None:
+        """Let go of the request; no group is entered any more."""
+        self._read_completion = _unknown
+
     def point(self) -> Point:
         """Return where the function is now."""
         frame = self._frame
@@ -159,6 +163,10 @@ class Territory:
                 if place is not None and (order is None or place > order):
                     order = place
         return Point(frame.race_round, order)
+
+
+def _unknown() -> None:
+    return None
 
 
 def _latest(point: Point) -> tuple[int, int]:
