@@ -201,9 +201,7 @@ def serve(
     return serve_function(setting, client, function)
 
 
-def serve_function(
-    setting: str, client: inngest.Inngest, function: inngest.Function[Any]
-) -> App:
+def serve_function(setting: str, client: inngest.Inngest, function: inngest.Function[Any]) -> App:
     """Serve a function that exists."""
     if setting.startswith("fastapi"):
         return _fastapi(setting, client, function)

@@ -151,9 +151,7 @@ def test_ordinary_sync_middleware_mixes_in_sync_functions() -> None:
 def test_ordinary_middleware_of_the_function_lies_within_the_clients_stack() -> None:
     """A function's ordinary middleware runs inside of the client's plugins, as the SDK puts it."""
     log: list[str] = []
-    serve(
-        "fastapi-async", nothing, Spy("p", log), own=[foreign("f", log), Spy("q", log)]
-    ).post()
+    serve("fastapi-async", nothing, Spy("p", log), own=[foreign("f", log), Spy("q", log)]).post()
 
     assert names(log, "transform_input") == ["p", "q", "f"]
     assert names(log, "transform_output") == ["f", "q", "p"]

@@ -206,9 +206,7 @@ def test_what_a_failing_entry_did_not_reach_is_left_alone(
 ) -> None:
     """Plugins within the one that failed `transform_input` have no hook at all."""
     log: list[str] = []
-    app = serve(
-        setting, replay_then_step, *spies(log, raises={"middle": {hook: ValueError(hook)}})
-    )
+    app = serve(setting, replay_then_step, *spies(log, raises={"middle": {hook: ValueError(hook)}}))
     app.post(memos=memos)
 
     if hook == "transform_input":
@@ -232,9 +230,7 @@ def test_what_a_failing_entry_did_not_reach_is_left_alone(
     ],
 )
 @pytest.mark.parametrize("setting", BOTH)
-def test_an_ordinary_middleware_raises(
-    setting: str, hook: str, position: str, memos: Any
-) -> None:
+def test_an_ordinary_middleware_raises(setting: str, hook: str, position: str, memos: Any) -> None:
     """When foreign middleware raises, before or behind ours in the list, ours is closed."""
     log: list[str] = []
     entry = foreign("f", log, raises={hook: ValueError(hook)})

@@ -513,6 +513,7 @@ def test_consumed_memos_are_listed_in_order(setting: str) -> None:
 
 def test_hooks_fire_once_although_a_step_interrupts_finally_blocks(setting: str) -> None:
     """A `finally:` of user code, which runs on every interrupt, changes nothing."""
+
     async def body(ctx: Any, log: list[str]) -> None:
         try:
             await ctx.step.run("a", step(log))

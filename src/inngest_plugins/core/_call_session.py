@@ -11,7 +11,7 @@ import inngest
 
 from . import _attachments, _sdk
 from ._call import AsyncContext, Call, Opened, current_step
-from ._composition import unmet
+from ._composition import forget, unmet
 from ._dispatch import ALL, Dispatcher, Sequence
 from ._drive import Portal, advance, resume, start_async
 from ._errors import PluginsError
@@ -58,7 +58,6 @@ class CallSession:
         "_sending",
         "_stack",
         "_started",
-        "_step_result",
         "call",
         "portal",
     )
@@ -83,7 +82,6 @@ class CallSession:
         self._left_error: Exception | None = None
         self._raised: BaseException | None = None
         self._ran: list[Step] = []
-        self._step_result: tuple[Any, Exception | None, bool] | None = None
         self._sending: SendSession | None = None
 
     @property
@@ -300,7 +298,7 @@ class CallSession:
         if hooks := stack.hooks("on_register"):
             new = unmet(call.client, stack)
             met = tuple(bound for bound in hooks if bound.owner in new)
-            yield from fire(met, (call.client,), self._failed)
+            yield from fire(met, (call.client,), self._failed_meeting)
         outer_hooks, inner_hooks = stack.parts("transform_input")
         self._entered = stack.outer_count
         if outer_hooks:
@@ -313,6 +311,11 @@ class CallSession:
         if hooks := stack.hooks("before_memoization"):
             yield from fire(hooks, args, self._failed)
         self._raise_failure()
+
+    def _failed_meeting(self, bound: BoundHook, err: Exception) -> None:
+        if bound.closed:
+            forget(self.call.client, bound.owner)
+        self._failed(bound, err)
 
     def _failed_entering(self, bound: BoundHook, err: Exception) -> None:
         self._failed(bound, err)
@@ -373,6 +376,7 @@ class CallSession:
 
     def _transform_output(self, result: inngest.TransformOutputResult) -> Sequence:
         error = result.error
+        _sdk.forget_interrupts(error)
         op = None if result.step is None else result.step.op.value
         if op is not None and op not in _RAN:
             return
@@ -391,8 +395,6 @@ class CallSession:
         )
         yield from self._outward(outcome)
         self._raised = outcome.raised
-        if step is not None and (outcome.error is None) != (error is None):
-            self._step_result = outcome.output, outcome.error, not outcome.will_retry
         result.error = outcome.error
         if outcome.error is None:
             result.output = outcome.output if outcome.has_output else None
@@ -405,6 +407,7 @@ class CallSession:
 
         def failed(bound: BoundHook, err: Exception) -> None:
             if bound.closed:
+                _sdk.forget_interrupts(err)
                 outcome.raised = outcome.error = err
                 outcome.has_output = False
             else:
@@ -445,12 +448,10 @@ class CallSession:
                 yield from self._outward(outcome)
                 self._raised = outcome.raised
                 result = _sdk.failed(outcome.error or error)
-        elif self._step_result is not None:
-            output, step_error, final = self._step_result
-            _sdk.set_step_result(result, output=output, error=step_error, final=final)
         yield from self._close(self._raised or call.failure)
         if isinstance(call.failure, Exception) and result.error is None:
             result = _sdk.failed(call.failure)
+        _sdk.settle(result, is_final_attempt=call.is_final_attempt)
         return result
 
     def abandon(self, error: BaseException) -> Sequence:
@@ -523,6 +524,7 @@ class CallSession:
         if not bound.closed:
             self._dispatcher.ignored(bound, err)
         elif self.call.failure is None:
+            _sdk.forget_interrupts(err)
             self.call.failure = err
 
     def _raise_here(self, bound: BoundHook, err: Exception) -> None:

@@ -85,6 +85,12 @@ def unmet(client: inngest.Inngest, stack: Stack) -> Sequence[StackEntry]:
     return new
 
 
+def forget(client: inngest.Inngest, plugin: StackEntry) -> None:
+    """Let a plugin meet the client once more: it could not register."""
+    with _meeting:
+        _met.get(client, set()).discard(id(plugin))
+
+
 def _composed(middleware: Sequence[Any]) -> Composition:
     entries = _entries(middleware)
     for entry in entries:

@@ -50,7 +50,7 @@ class RunningStep:
     ) -> None:
         try:
             if self._opened:
-                await run_async(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
+                await run_async(self._session.exit_contexts(self._opened, self._error(exc)))
         finally:
             self._end(exc)
             await self._reported.__aexit__(exc_type, exc, traceback)
@@ -75,7 +75,7 @@ class RunningStep:
     ) -> None:
         try:
             if self._opened:
-                self._portal.run(self._session.exit_contexts(self._opened, _sdk.error_in(exc)))
+                self._portal.run(self._session.exit_contexts(self._opened, self._error(exc)))
         finally:
             self._end(exc)
             self._reported.__exit__(exc_type, exc, traceback)
@@ -83,6 +83,10 @@ class RunningStep:
     @property
     def _portal(self) -> Any:
         return self._session.portal
+
+    def _error(self, exc: BaseException | None) -> BaseException | None:
+        # A step that a plugin refused ends in an interrupt that carries no error.
+        return _sdk.error_in(exc) or self._session.call.failure
 
     def _begin(self) -> None:
         self._token = current_step.set(self._step)

@@ -47,6 +47,11 @@ DEFAULT_RETRIES: Final = 4
 """What the engine allows a function that names no `retries` (SDK_SPEC, function configuration)."""
 
 
+_RAN: Final = frozenset(
+    {server_lib.Opcode.STEP_RUN, server_lib.Opcode.STEP_ERROR, server_lib.Opcode.STEP_FAILED}
+)
+
+
 def is_retriable(error: BaseException) -> bool:
     """Tell whether the SDK lets the engine try again after this error."""
     return not isinstance(error, Exception) or errors.is_retriable(error)
@@ -156,6 +161,27 @@ def interrupt_at(info: StepInfo) -> BaseException:
     return step_lib.ResponseInterrupt(step_lib.StepResponse(step=info))
 
 
+def forget_interrupts(error: BaseException | None) -> None:
+    """Cut the SDK's control flow out of what an exception says it happened during.
+
+    An exception that a plugin or middleware raises while the SDK handles a step's interrupt has
+    that interrupt as its context, and its text is the step's output in the clear. The traceback
+    that is sent as the error's stack, or reported elsewhere, would carry it along.
+    """
+    found = [error]
+    seen: set[int] = set()
+    while found:
+        current = found.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if current.__context__ is not None and is_interrupt(current.__context__):
+            current.__context__ = None
+        if current.__cause__ is not None and is_interrupt(current.__cause__):
+            current.__cause__ = None
+        found += [current.__context__, current.__cause__]
+
+
 def error_in(interrupt: BaseException | None) -> BaseException | None:
     """Return what a step's handler raised, given what came out of the step's `with` block."""
     if isinstance(interrupt, step_lib.ResponseInterrupt):
@@ -167,26 +193,26 @@ def error_in(interrupt: BaseException | None) -> BaseException | None:
 # ---------------------------------------------------------------- the result
 
 
-def set_step_result(
-    result: CallResult, *, output: object, error: Exception | None, final: bool
-) -> None:
-    """Make a step's result a success with `output`, or a failure with `error`.
+def settle(result: CallResult, *, is_final_attempt: bool) -> None:
+    """Make the operation of a step that ran agree with the result that middleware left it with.
+
+    The SDK sends the opcode it had chosen before: a value beside an error set later, or a failure
+    without an error.
 
     Args:
-        result: what `Function.call` returned for a request that ran one step.
-        output: the value, ignored when there is an error.
-        error: the error, or None.
-        final: whether the engine will not try the step again.
+        result: what `Function.call` returned.
+        is_final_attempt: whether the engine has no attempt left.
     """
-    item = result.multi[0] if result.multi else result
-    if item.step is None:
-        return
-    if error is None:
-        item.error, item.output = None, output
-        item.step.op = server_lib.Opcode.STEP_RUN
-    else:
-        item.error, item.output = error, EMPTY
-        item.step.op = server_lib.Opcode.STEP_FAILED if final else server_lib.Opcode.STEP_ERROR
+    for item in result.multi or [result]:
+        forget_interrupts(item.error)
+        if item.step is None or item.step.op not in _RAN:
+            continue
+        if item.error is None:
+            item.step.op = server_lib.Opcode.STEP_RUN
+        elif item.step.op is server_lib.Opcode.STEP_RUN:
+            final = is_final_attempt or not is_retriable(item.error)
+            item.output = EMPTY
+            item.step.op = server_lib.Opcode.STEP_FAILED if final else server_lib.Opcode.STEP_ERROR
 
 
 def failed(error: Exception) -> CallResult:

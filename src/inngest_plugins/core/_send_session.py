@@ -7,6 +7,7 @@ from typing import Any
 
 import inngest
 
+from ._composition import forget
 from ._dispatch import Dispatcher, Sequence
 from ._drive import Portal, start_async
 from ._plugin import StackEntry
@@ -60,7 +61,7 @@ class SendSession:
             yield from self._dispatcher.fire(
                 tuple(bound for bound in hooks if bound.owner is plugin),
                 (self.send.client,),
-                self._failed,
+                self._failed_meeting,
             )
 
     def _before(self, events: list[inngest.Event]) -> Sequence:
@@ -75,6 +76,11 @@ class SendSession:
             raise
         if self.send.events is not events:
             events[:] = self.send.events
+
+    def _failed_meeting(self, bound: BoundHook, err: Exception) -> None:
+        if bound.closed:
+            forget(self.send.client, bound.owner)
+        self._failed(bound, err)
 
     def _failed_before(self, bound: BoundHook, err: Exception) -> None:
         if bound.closed:
