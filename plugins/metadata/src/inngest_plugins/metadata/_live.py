@@ -16,7 +16,7 @@ from typing import Final
 
 import inngest
 
-from inngest_plugins.core import EngineApi, EngineApiError
+from inngest_plugins.core import EngineApi
 
 from ._json import Json, dumps
 from ._limits import DEFAULT_KIND
@@ -160,7 +160,7 @@ class Publisher:
                 )
                 status = response.status_code
                 problem = None if status < 400 else f"the engine answered {status}"
-            except EngineApiError as err:
+            except Exception as err:  # noqa: BLE001 - the SDK's HTTP layer raises bare ones
                 problem = str(err)
         if problem is not None and not self._silent:
             self._silent = True

@@ -159,14 +159,27 @@ def _post_once(api: EngineApi, batch: Batch) -> tuple[_Fate, str | None]:
             content=dumps(batch.to_json()).encode(),
             headers={"Content-Type": "application/json"},
         )
-    except EngineApiError as err:
-        never_arrived = err.status is not None or isinstance(
-            err.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
-        )
-        return (_Fate.UNSENT if never_arrived else _Fate.UNKNOWN), str(err)
+    except Exception as err:  # noqa: BLE001 - the SDK's HTTP layer raises bare ones
+        return (_Fate.UNSENT if _never_arrived(err) else _Fate.UNKNOWN), _describe(err)
     if response.status_code >= httpx.codes.BAD_REQUEST:
         return _Fate.REFUSED, f"the engine answered {response.status_code}{_reason(response)}"
     return _Fate.SENT, None
+
+
+def _never_arrived(err: BaseException | None) -> bool:
+    """Tell whether the engine surely did nothing: it said so, or no connection was made."""
+    while err is not None:
+        if isinstance(err, EngineApiError) and err.status is not None:
+            return True
+        if isinstance(err, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+            return True
+        err = err.__cause__
+    return False
+
+
+def _describe(err: BaseException) -> str:
+    cause = "" if err.__cause__ is None else f" ({type(err.__cause__).__name__})"
+    return f"{err}{cause}"
 
 
 def _reason(response: httpx.Response) -> str:

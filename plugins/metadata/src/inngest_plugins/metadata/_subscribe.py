@@ -18,7 +18,7 @@ import anyio
 import httpx
 import inngest
 
-from inngest_plugins.core import Call, EngineApi, EngineApiError
+from inngest_plugins.core import Call, EngineApi
 
 from ._errors import MetadataContextError, MetadataSendError
 from ._json import Json
@@ -215,7 +215,7 @@ async def _token(client: inngest.Inngest, run_id: str, topic: str) -> str:
     wanted = [{"kind": "run", "channel": run_id, "name": topic}]
     try:
         response = await EngineApi(client).request("POST", "/v1/realtime/token", json=wanted)
-    except EngineApiError as err:
+    except Exception as err:  # the SDK's HTTP layer raises bare ones
         raise MetadataSendError(f"run {run_id} cannot be subscribed to: {err}") from err
     try:
         token = response.json()["jwt"]

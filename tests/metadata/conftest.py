@@ -1,0 +1,113 @@
+"""An app on the embedded engine, and a look at the metadata requests it makes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+import inngest
+import pytest
+from inngest_plugins.core import StackEntry
+from inngest_plugins.local import LocalEngine, Run
+from inngest_plugins.metadata import MetadataPlugin
+
+DEFAULT = "userland.default"
+Fault = Callable[[httpx.Request], httpx.Response | None]
+
+
+@dataclasses.dataclass
+class Sent:
+    """One metadata request that left the app."""
+
+    run_id: str
+    target: dict[str, Any]
+    entries: list[dict[str, Any]]
+
+
+@dataclasses.dataclass
+class Wire:
+    """What the app sends to the engine's REST API."""
+
+    sent: list[Sent] = dataclasses.field(default_factory=list)
+    published: list[tuple[str, str, Any]] = dataclasses.field(default_factory=list)
+    fault: Fault | None = None
+    """Answers in place of the engine when it returns something, or raises."""
+
+    @contextlib.contextmanager
+    def tapped(self, engine: LocalEngine) -> Iterator[None]:
+        """Listen to an open engine."""
+        transport = engine.transport
+        handle = transport.handle_request
+
+        def listening(request: httpx.Request) -> httpx.Response:
+            body = request.read()
+            if self.fault is not None and (answer := self.fault(request)) is not None:
+                return answer
+            response = handle(request)
+            path = request.url.path
+            if path.endswith("/metadata"):
+                decoded = json.loads(body)
+                self.sent.append(Sent(path.split("/")[3], decoded["target"], decoded["metadata"]))
+            elif path == "/v1/realtime/publish":
+                params = request.url.params
+                self.published.append((params["channel"], params["topic"], json.loads(body)))
+            return response
+
+        transport.handle_request = listening  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del transport.handle_request
+
+
+class App:
+    """A client with the metadata plugin, and its functions."""
+
+    def __init__(self, *plugins: StackEntry, **options: Any) -> None:
+        self.plugin = MetadataPlugin(**options)
+        self.client = inngest.Inngest(
+            app_id="app", is_production=False, middleware=[self.plugin, *plugins]
+        )
+        self.functions: list[inngest.Function[Any]] = []
+        self.wire = Wire()
+
+    def function(self, fn_id: str = "fn", **options: Any) -> Callable[[Any], Any]:
+        """Register a function, triggered by the event of its id."""
+
+        def register(handler: Any) -> Any:
+            options.setdefault("trigger", inngest.TriggerEvent(event=fn_id))
+            function = self.client.create_function(fn_id=fn_id, **options)(handler)
+            self.functions.append(function)
+            return function
+
+        return register
+
+    @contextlib.asynccontextmanager
+    async def engine(self) -> AsyncIterator[LocalEngine]:
+        """Open the engine on all functions."""
+        async with LocalEngine(self.client, self.functions, retry_interval=0.01) as engine:
+            with self.wire.tapped(engine):
+                yield engine
+
+    async def run(self, name: str = "fn", **data: Any) -> Run:
+        """Run a function to its end, and everything it started."""
+        async with self.engine() as engine:
+            run = await engine.run(inngest.Event(name=name, data=data), function=name)
+            await engine.settle()
+            return run
+
+
+@pytest.fixture
+def app() -> App:
+    """An app with a plain metadata plugin."""
+    return App()
+
+
+@pytest.fixture
+def make_app() -> type[App]:
+    """Apps with other plugins and options."""
+    return App
