@@ -46,7 +46,10 @@ class Server:
         @app.post("/v1/realtime/token")
         async def token(request: fastapi.Request) -> Response:
             self.tokens.append(await request.json())
-            return JSONResponse({"jwt": "header.claims.signature"}, self.token_status)
+            # The SDK's HTTP client is never closed: let it keep no connection.
+            return JSONResponse(
+                {"jwt": "header.claims.signature"}, self.token_status, {"Connection": "close"}
+            )
 
         @app.get("/v1/realtime/sse")
         async def sse(request: fastapi.Request) -> Response:

@@ -218,11 +218,13 @@ async def _token(client: inngest.Inngest, run_id: str, topic: str) -> str:
     except Exception as err:  # the SDK's HTTP layer raises bare ones
         raise MetadataSendError(f"run {run_id} cannot be subscribed to: {err}") from err
     try:
-        token = response.json()["jwt"]
+        token = response.json()["jwt"] if response.is_success else None
     except (ValueError, KeyError, TypeError):
+        token = None
+    if token is None:
         raise MetadataSendError(
             f"run {run_id} cannot be subscribed to: the engine answered {response.status_code}"
-        ) from None
+        )
     if not isinstance(token, str) or token.endswith("."):
         # The embedded engine's tokens are unsigned: it has no socket to connect to.
         raise MetadataContextError(
