@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 import weakref
 from collections.abc import Sequence
@@ -103,4 +102,5 @@ def _entries(middleware: Sequence[Any]) -> list[StackEntry | Stack]:
 
 
 def _same(kept: tuple[Any, ...], now: Sequence[Any]) -> bool:
-    return len(kept) == len(now) and all(map(operator.is_, kept, now))
+    # Tuples compare by identity first, and neither plugins nor classes define an equality.
+    return kept == tuple(now)

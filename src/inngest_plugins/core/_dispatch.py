@@ -65,21 +65,25 @@ class Dispatcher:
         if self.records is not None:
             yield from self._fire_recorded(self.records, hooks, args, on_error, below)
             return
-        for bound in hooks:
-            if bound.index >= below:
-                continue
-            self.running = bound
-            try:
-                result = bound.function(*args)
-                if result is not None and isawaitable(result):
-                    yield result
-            except Exception as err:
-                on_error(bound, err)
-            except BaseException:
-                self.interrupted = bound
-                raise
-            finally:
-                self.running = None
+        if below is not ALL:
+            hooks = tuple(bound for bound in hooks if bound.index < below)
+        bound = None
+        try:
+            for bound in hooks:
+                self.running = bound
+                try:
+                    result = bound.function(*args)
+                    if result is not None and isawaitable(result):
+                        yield result
+                except Exception as err:
+                    on_error(bound, err)
+        except Exception:
+            raise
+        except BaseException:
+            self.interrupted = bound
+            raise
+        finally:
+            self.running = None
 
     def _fire_recorded(
         self,
