@@ -1,0 +1,111 @@
+"""Encrypts and decrypts values, whatever format they are in."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from . import _envelope
+from ._envelope import MARKER, STRATEGY, STRATEGY_FIELD, Envelope, KeySource, Plaintext
+from ._errors import Refusal
+from ._official import SODIUM, open_sodium, open_v0, seal_sodium
+from ._plaintext import dump
+
+Strategy = Literal["aes-256-gcm", "libsodium"]
+
+COMPRESSION_LEVEL: Final = 6
+_ABSENT: Final = object()
+
+
+class Cipher:
+    """One way of writing, and every way of reading.
+
+    Args:
+        keys: where keys come from.
+        strategy: what to write.
+        compress: whether to compress before encrypting.
+        max_decompressed: bytes that a compressed value may expand to.
+    """
+
+    __slots__ = ("_compression", "_is_sodium", "_keys", "_max_size")
+
+    def __init__(
+        self, keys: KeySource, *, strategy: Strategy, compress: bool, max_decompressed: int
+    ) -> None:
+        self._keys = keys
+        self._is_sodium = strategy == "libsodium"
+        self._compression = COMPRESSION_LEVEL if compress else None
+        self._max_size = max_decompressed
+
+    def seal(self, value: Any, context: str) -> Envelope:
+        """Encrypt a value.
+
+        Raises:
+            NotJsonError: it has no faithful JSON form.
+        """
+        text, exact = dump(value)
+        if self._is_sodium:
+            return seal_sodium(self._keys.primary, text)
+        return _envelope.seal(
+            self._keys.primary, text, context, exact=exact, compression=self._compression
+        )
+
+    def open(self, envelope: Envelope, contexts: tuple[str, ...] | None) -> Any:
+        """Decrypt a value that `is_encrypted`.
+
+        Args:
+            envelope: the value.
+            contexts: what it may have been written for, or None for anything.
+
+        Raises:
+            Refusal: it cannot be opened, or not here.
+        """
+        strategy = envelope.get(STRATEGY_FIELD, _ABSENT)
+        if strategy == STRATEGY:
+            plaintext = _envelope.unseal(envelope, self._keys, contexts)
+            return _envelope.read(plaintext, max_size=self._max_size)
+        if strategy == SODIUM:
+            return open_sodium(self._keys.official(), envelope["data"])
+        if strategy is _ABSENT:
+            return open_v0(self._keys.official(), envelope["data"])
+        raise Refusal(
+            f"its strategy {str(strategy)[:40]!r} is unknown here",
+            "If a newer release writes it, upgrade this worker; the engine will try again",
+            is_retriable=True,
+        )
+
+    def unseal(self, envelope: Envelope, contexts: tuple[str, ...] | None) -> Plaintext | None:
+        """Decrypt a value of this plugin's own format without parsing it; None for other formats.
+
+        Raises:
+            Refusal: it cannot be opened, or not here.
+        """
+        if envelope.get(STRATEGY_FIELD) != STRATEGY:
+            return None
+        return _envelope.unseal(envelope, self._keys, contexts)
+
+    def read(self, plaintext: Plaintext) -> Any:
+        """Parse what `unseal` returned.
+
+        Raises:
+            Refusal: it is too large, or not JSON.
+        """
+        return _envelope.read(plaintext, max_size=self._max_size)
+
+
+def is_encrypted(value: Any) -> bool:
+    """Tell whether a value claims to be encrypted, in a way that has to be honoured.
+
+    True for everything that the official middlewares take for encrypted, for any other strategy
+    with a name (a newer release), and for everything that names this plugin's strategy, however
+    damaged the rest is. False for a dict that merely has such a key.
+    """
+    if type(value) is not dict:
+        return False
+    strategy = value.get(STRATEGY_FIELD, _ABSENT)
+    if strategy == STRATEGY:
+        return True
+    return (
+        value.get(MARKER) is True
+        and type(value.get("data")) is str
+        and (strategy is _ABSENT or type(strategy) is str)
+    )

@@ -1,0 +1,223 @@
+"""Several keys, of which the first encrypts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ._errors import ConfigurationError
+from ._keys import Key
+
+_SEPARATOR: Final = re.compile(r"[\s,]+")
+_COMMENT: Final = re.compile(r"#.*")
+_RECHECK: Final = 1.0
+"""Seconds between looks at a key file."""
+_GONE: Final = (0, 0, 0)
+
+logger = logging.getLogger("inngest_plugins.encryption")
+
+
+class KeyRing:
+    """Named keys: the first encrypts, all of them decrypt.
+
+    A message in this plugin's own format names its key, so it costs the same under the first key
+    and under the tenth. The official formats name none: those try the keys in order.
+
+    Args:
+        *keys: at least one; ids must differ.
+
+    Raises:
+        ConfigurationError: for no keys, or two with the same id.
+    """
+
+    def __init__(self, *keys: Key) -> None:
+        self._set(keys)
+
+    def _set(self, keys: Iterable[Key]) -> None:
+        keys = tuple(keys)
+        by_id = {key.id: key for key in keys}
+        if not keys:
+            raise ConfigurationError(
+                "a key ring needs at least one key: make one with `inngest-plugins keys new`"
+            )
+        if len(by_id) != len(keys):
+            twice = next(key.id for key in keys if by_id[key.id] is not key)
+            raise ConfigurationError(f"the key ring has two keys with the id {twice!r}")
+        self._keys = keys
+        self._by_id = by_id
+
+    @classmethod
+    def generate(cls) -> KeyRing:
+        """Make a ring of one random key. It is gone with the process: for tests and demos."""
+        return cls(Key.generate())
+
+    @classmethod
+    def from_env(cls, name: str, *, official: str | None = None) -> KeyRing:
+        """Read keys from environment variables.
+
+        The variable holds entries `<id>:<base64 of 32 bytes>`, separated by commas or white
+        space, the encrypting key first; `inngest-plugins keys new` prints such an entry.
+
+        Args:
+            name: the variable.
+            official: another variable, holding one key of the official middlewares as they take
+                it, word for word. It comes last. Not an error when that variable is not set, so
+                that it can be dropped after a migration without a release.
+
+        Raises:
+            ConfigurationError: the variable is missing, blank, or holds something else.
+        """
+        text = os.environ.get(name, "")
+        if not text.strip():
+            raise ConfigurationError(
+                f"the environment variable {name} is not set, and the keys are expected there. "
+                "Make a key with `inngest-plugins keys new`"
+            )
+        keys = _parse(text, f"the environment variable {name}")
+        passphrase = os.environ.get(official, "") if official else ""
+        if passphrase:
+            keys.append(Key.official(passphrase))
+        return cls(*keys)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> KeyRing:
+        """Read keys from a file, and read it again when it has changed.
+
+        The same entries as in `from_env`, usually one a line; `#` starts a comment. A change is
+        noticed within a second, or at once when a message names an unknown key. A file that has
+        become unreadable or wrong is reported in the log once, and the keys stay as they were.
+
+        Raises:
+            ConfigurationError: the file cannot be read, or holds something else.
+        """
+        return _FileKeyRing(Path(path))
+
+    def with_primary(self, key: Key) -> KeyRing:
+        """Return a ring in which `key` encrypts and all of this ring's keys decrypt."""
+        return KeyRing(key, *(other for other in self if other.id != key.id))
+
+    def with_fallback(self, key: Key) -> KeyRing:
+        """Return a ring that can also read what `key` wrote."""
+        return KeyRing(*self, key)
+
+    def without(self, key_id: str) -> KeyRing:
+        """Return a ring without the key of this id."""
+        return KeyRing(*(key for key in self if key.id != key_id))
+
+    @property
+    def primary(self) -> Key:
+        """The key that encrypts."""
+        return self._keys[0]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys, the encrypting one first."""
+        return tuple(key.id for key in self)
+
+    def find(self, key_id: str) -> Key | None:
+        """Return the key of this id."""
+        return self._by_id.get(key_id)
+
+    def official(self) -> Iterator[Key]:
+        """Return the keys to try on values that name none, in order."""
+        return iter(self)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.strip('_')} {', '.join(self.ids)}>"
+
+    def __copy__(self) -> KeyRing:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KeyRing:
+        return self
+
+
+class _FileKeyRing(KeyRing):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._stamp = self._stat()
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as err:
+            raise ConfigurationError(
+                f"the key file {path} cannot be read: {_reason(err)}"
+            ) from None
+        super().__init__(*_parse(text, f"the key file {path}"))
+        self._checked = time.monotonic()
+
+    @property
+    def primary(self) -> Key:
+        """The key that encrypts."""
+        self._refresh()
+        return self._keys[0]
+
+    def find(self, key_id: str) -> Key | None:
+        """Return the key of this id."""
+        self._refresh()
+        key = self._by_id.get(key_id)
+        if key is None:
+            self._refresh(now=True)
+            key = self._by_id.get(key_id)
+        return key
+
+    def __iter__(self) -> Iterator[Key]:
+        self._refresh()
+        return iter(self._keys)
+
+    def _refresh(self, *, now: bool = False) -> None:
+        clock = time.monotonic()
+        if not now and clock - self._checked < _RECHECK:
+            return
+        self._checked = clock
+        stamp = _GONE
+        try:
+            stamp = self._stat()
+            if stamp == self._stamp:
+                return
+            new = _parse(self._path.read_text(encoding="utf-8"), f"the key file {self._path}")
+            # Keys that stayed keep the keys derived from them.
+            self._set(self._kept(key) for key in new)
+        except (OSError, UnicodeDecodeError, ConfigurationError) as err:
+            if stamp != self._stamp:
+                logger.warning(
+                    "the keys stay as they were, because the key file %s changed and cannot be "
+                    "used: %s",
+                    self._path,
+                    _reason(err),
+                )
+        self._stamp = stamp
+
+    def _kept(self, key: Key) -> Key:
+        old = self._by_id.get(key.id)
+        return old if old is not None and old.same_as(key) else key
+
+    def _stat(self) -> tuple[int, int, int]:
+        stat = self._path.stat()
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _parse(text: str, source: str) -> list[Key]:
+    entries = [entry for entry in _SEPARATOR.split(_COMMENT.sub("", text)) if entry]
+    if not entries:
+        raise ConfigurationError(f"{source} holds no keys")
+    try:
+        return [Key.from_text(entry) for entry in entries]
+    except ConfigurationError as err:
+        raise ConfigurationError(f"{source}: {err}") from None
+
+
+def _reason(err: Exception) -> str:
+    if isinstance(err, OSError):
+        return err.strerror or type(err).__name__
+    return "it is not UTF-8" if isinstance(err, UnicodeDecodeError) else str(err)

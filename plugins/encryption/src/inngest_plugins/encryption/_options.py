@@ -1,0 +1,86 @@
+"""The plugin's arguments, checked and brought into one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
+
+from ._cipher import Strategy
+from ._errors import ConfigurationError
+from ._keyring import KeyRing
+from ._keys import Key
+from ._payloads import ALL, Fields
+from ._providers import KeyProvider, ProvidedKeys
+
+Bind = Literal["step", "run"]
+Keys: TypeAlias = KeyRing | Key | KeyProvider | str | bytes | Sequence[Key | str | bytes]
+
+
+def key_source(keys: Keys, fallback: Iterable[Key], strategy: Strategy) -> KeyRing | ProvidedKeys:
+    """Make the source of keys from the `keys` argument.
+
+    Raises:
+        ConfigurationError: a text or bytes for the format that needs random keys, or something
+            that is no key.
+    """
+    if isinstance(keys, KeyRing):
+        ring = keys
+    elif isinstance(keys, Key):
+        ring = KeyRing(keys)
+    elif isinstance(keys, (str, bytes)):
+        ring = KeyRing(_official(keys, strategy))
+    elif isinstance(keys, KeyProvider):
+        return ProvidedKeys(keys, fallback)
+    elif isinstance(keys, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        ring = KeyRing(*(key if isinstance(key, Key) else _official(key, strategy) for key in keys))
+    else:
+        raise ConfigurationError(
+            f"keys must be a KeyRing, a Key or a KeyProvider, not {type(keys).__name__}"
+        )
+    for key in fallback:
+        ring = ring.with_fallback(key)
+    return ring
+
+
+def check_fields(fields: str | Iterable[str]) -> Fields:
+    """Bring `event_fields` into one form.
+
+    Raises:
+        ConfigurationError: a field name is no text or empty.
+    """
+    if isinstance(fields, str):
+        return ALL if fields == ALL else _checked((fields,))
+    names = tuple(fields)
+    return ALL if ALL in names else _checked(names)
+
+
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse a value that an option does not have.
+
+    Raises:
+        ConfigurationError: names the option and its values.
+    """
+    if value not in choices:
+        allowed = ", ".join(repr(choice) for choice in choices)
+        raise ConfigurationError(f"{name} must be one of {allowed}, not {value!r}")
+
+
+def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    given: tuple[object, ...] = names
+    for name in given:
+        if not (isinstance(name, str) and name):
+            raise ConfigurationError("event_fields holds names of fields, none of them empty")
+    return tuple(dict.fromkeys(names))
+
+
+def _official(key: object, strategy: Strategy) -> Key:
+    if not isinstance(key, (str, bytes)):
+        raise ConfigurationError(f"a key is a Key, str or bytes, not {type(key).__name__}")
+    if strategy != "libsodium":
+        raise ConfigurationError(
+            "a text is not a key for the aes-256-gcm format. Use KeyRing.from_env with a key from "
+            "`inngest-plugins keys new`; or Key.from_passphrase to stretch a passphrase; or "
+            'strategy="libsodium" to write what the official middlewares write; or '
+            "KeyRing(key, Key.official(text)) to read what they wrote"
+        )
+    return Key.official(key)

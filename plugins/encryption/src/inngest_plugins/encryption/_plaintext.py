@@ -1,0 +1,197 @@
+"""JSON text for encryption, and back, with no value changed on the way.
+
+orjson is what makes encryption cheap, and it is generous: NaN and infinities become null, UUIDs
+and Enum members become strings, integers beyond 64 bits come back as floats. A value that changed
+unseen inside an encrypted payload is the worst kind of bug, so each value is proved to be plain
+JSON before orjson may have it, and everything unusual takes a slower, exact path.
+
+The proof has to cost less than the serialisation it guards, which rules out a walk in Python. It
+is made by `marshal`, which walks a value in C and accepts builtin types *by exact type*: no UUID,
+no Enum, no dataclass, no subclass gets through it. What it accepts beyond JSON (bytes, sets,
+complex numbers) orjson refuses. What is left is NaN and the infinities, and those are read off
+marshal's output: from its version 2 on a float is the byte `g` (or `g | 0x80`, when it is shared)
+and eight little-endian bytes of IEEE 754, of which a non-finite number has all eleven bits of the
+exponent set. The patterns below find every such byte run; a run that is no float by accident (it
+can stand in a string) only sends the value down the exact path.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+import pydantic_core
+
+MAX_DEPTH: Final = 500
+"""Nesting that is still written; json refuses near the interpreter's recursion limit (1000)."""
+
+MAX_INTEGER_BITS: Final = 14_000
+"""Python itself refuses to print integers of more than 4300 decimal digits."""
+
+_MARSHAL_VERSION: Final = 4
+_STRICT: Final = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+_POSITIVE_NONFINITE: Final = re.compile(rb"\x7f(?<=[g\xe7].{6}[\xf0-\xff].)", re.DOTALL).search
+_NEGATIVE_NONFINITE: Final = re.compile(rb"\xff(?<=[g\xe7].{6}[\xf0-\xff].)", re.DOTALL).search
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class NotJsonError(Exception):
+    """A value has no faithful JSON form.
+
+    Attributes:
+        path: where, as a JSON path from the value's root, such as `$.lines[3].at`.
+        problem: what is there, without the value itself.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+def dump(value: Any) -> tuple[bytes, bool]:
+    """Write a value as JSON.
+
+    Tuples become arrays, as in every JSON library. Subclasses of str, int, float, dict, list and
+    tuple are written as what they subclass.
+
+    Returns:
+        The text as UTF-8, and whether only an exact reader may read it (`load(..., exact=True)`):
+        it holds integers beyond 64 bits, lone surrogates, or deep nesting.
+
+    Raises:
+        NotJsonError: for anything that JSON cannot carry faithfully, such as NaN, bytes, a
+            datetime, or a key that is not a string.
+    """
+    try:
+        proof = marshal.dumps(value, _MARSHAL_VERSION)
+        # `in` looks for one byte at memory speed; small values rarely hold it.
+        if not (
+            (b"\x7f" in proof and _POSITIVE_NONFINITE(proof))
+            or (b"\xff" in proof and _NEGATIVE_NONFINITE(proof))
+        ):
+            del proof
+            return orjson.dumps(value, option=_STRICT), False
+    except (TypeError, ValueError):
+        pass
+    return _dump_exactly(value), True
+
+
+def load(text: bytes, *, exact: bool) -> Any:
+    """Read what `dump` wrote.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    if not exact:
+        return orjson.loads(text)
+    return json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+
+
+def load_official(text: bytes, *, with_constants: bool) -> Any:
+    """Read JSON that an official middleware wrote.
+
+    Strict UTF-8, no byte order mark, integers of any size exact.
+
+    Args:
+        text: the plaintext.
+        with_constants: whether `NaN` and `Infinity` are values. The official Python middleware
+            writes them; TypeScript does not.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError:
+        # Lone surrogates and deep nesting are beyond the fast parser, constants are off.
+        try:
+            return json.loads(
+                text.decode("utf-8"), parse_constant=None if with_constants else _refuse_constant
+            )
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _dump_exactly(value: Any) -> bytes:
+    for path, item, depth in _walk(value):
+        problem = _problem_with(item, depth)
+        if problem is not None:
+            raise NotJsonError(path(), problem)
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def _problem_with(item: Any, depth: int) -> str | None:
+    if depth > MAX_DEPTH:
+        return f"nested deeper than {MAX_DEPTH} levels, or containing itself"
+    if item is None or isinstance(item, (str, list, tuple)):
+        return None
+    if isinstance(item, int):
+        too_long = item.bit_length() > MAX_INTEGER_BITS
+        return f"an integer of more than {MAX_INTEGER_BITS} bits" if too_long else None
+    if isinstance(item, float):
+        return None if math.isfinite(item) else "a float that is NaN or infinite"
+    if isinstance(item, dict):
+        for key in item:
+            if not isinstance(key, str):
+                return f"a dict with a key of type {_type_name(key)}; JSON has only string keys"
+        return None
+    return f"a value of type {_type_name(item)}, which is not JSON"
+
+
+class _Path:
+    """A JSON path that is only spelled out when it is wanted."""
+
+    __slots__ = ("_parent", "_step")
+
+    def __init__(self, parent: _Path | None = None, step: str | int = "") -> None:
+        self._parent = parent
+        self._step = step
+
+    def __call__(self) -> str:
+        steps: list[str] = []
+        path = self
+        while path._parent is not None:
+            steps.append(path_step(path._step))
+            path = path._parent
+        return "$" + "".join(reversed(steps))
+
+
+def path_step(step: str | int) -> str:
+    """Spell one step of a JSON path: `.name`, `["odd name"]`, or `[3]`."""
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if _IDENTIFIER.fullmatch(step) else f"[{json.dumps(step)}]"
+
+
+def _walk(value: Any) -> Iterator[tuple[_Path, Any, int]]:
+    pending = [(_Path(), value, 1)]
+    while pending:
+        path, item, depth = pending.pop()
+        yield path, item, depth
+        if isinstance(item, dict):
+            pending.extend((_Path(path, str(key)), held, depth + 1) for key, held in item.items())
+        elif isinstance(item, (list, tuple)):
+            pending.extend((_Path(path, index), held, depth + 1) for index, held in enumerate(item))
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )

@@ -1,0 +1,159 @@
+"""Keys that live in a key service."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from inspect import isawaitable
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+
+from ._envelope import STRATEGY, STRATEGY_FIELD
+from ._errors import ConfigurationError, DecryptionError, KeyServiceError
+from ._keys import Key
+from ._payloads import envelope_in
+
+_REMEMBERED: Final = 1024
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class KeyProvider(Protocol):
+    """Delivers keys from elsewhere. Either method may be sync or async.
+
+    Both are called often and from several threads and event loops: cache. What they return is a
+    `Key` with a 32-byte secret; a `wrapped` on it travels with each message and comes back in
+    `decryption_key`.
+    """
+
+    def encryption_key(self) -> Key | Awaitable[Key]:
+        """Return the key to encrypt the next message with."""
+        ...
+
+    def decryption_key(
+        self, key_id: str, wrapped: str | None
+    ) -> Key | Awaitable[Key | None] | None:
+        """Return the key that a message names, or None when it is unknown here."""
+        ...
+
+
+class ProvidedKeys:
+    """What a provider has delivered, for the cipher, which never waits.
+
+    Args:
+        provider: the provider.
+        fallback: keys to read with that do not come from the provider.
+    """
+
+    def __init__(self, provider: KeyProvider, fallback: Iterable[Key] = ()) -> None:
+        self._provider = provider
+        self._fallback = {key.id: key for key in fallback}
+        self._known: dict[str, Key] = {}
+        self._primary: Key | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def primary(self) -> Key:
+        """The key that was delivered last to encrypt with."""
+        if self._primary is None:
+            raise ConfigurationError("no key has been fetched from the key provider yet")
+        return self._primary
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the keys delivered so far."""
+        return (*self._known, *self._fallback, f"and what {type(self._provider).__name__} has")
+
+    def find(self, key_id: str) -> Key | None:
+        """Return the key of this id, if it was delivered."""
+        return self._known.get(key_id) or self._fallback.get(key_id)
+
+    def official(self) -> Iterator[Key]:
+        """Return the fallback keys."""
+        return iter(self._fallback.values())
+
+    def prepare_write(self) -> Awaitable[None] | None:
+        """Fetch the key to encrypt with; returns what to await, if anything."""
+        return self._fetch(self._provider.encryption_key, self._set_primary)
+
+    def prepare_read(self, *values: Any) -> Awaitable[None] | None:
+        """Fetch every key that the envelopes somewhere in these values name."""
+        pending: list[Awaitable[None]] = []
+        for key_id, wrapped in {ref for value in values for ref in _references(value)}:
+            if key_id in self._fallback:
+                continue
+
+            def ask(key_id: str = key_id, wrapped: str | None = wrapped) -> Any:
+                return self._provider.decryption_key(key_id, wrapped)
+
+            def keep(key: Key | None, key_id: str = key_id) -> None:
+                if key is not None and key.id == key_id:
+                    self._remember(key)
+
+            waiting = self._fetch(ask, keep)
+            if waiting is not None:
+                pending.append(waiting)
+        return _one_by_one(pending) if pending else None
+
+    def _set_primary(self, key: Key) -> None:
+        self._remember(key)
+        self._primary = key
+
+    def _remember(self, key: Key) -> None:
+        with self._lock:
+            old = self._known.pop(key.id, None)
+            self._known[key.id] = old if old is not None and old.same_as(key) else key
+            while len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
+
+    def _fetch(
+        self, ask: Callable[[], T | Awaitable[T]], keep: Callable[[T], None]
+    ) -> Awaitable[None] | None:
+        try:
+            answer = ask()
+        except DecryptionError:
+            raise
+        except Exception as err:
+            raise self._failure(err) from err
+        if isawaitable(answer):
+            return self._finish(answer, keep)
+        keep(answer)
+        return None
+
+    async def _finish(self, answer: Awaitable[T], keep: Callable[[T], None]) -> None:
+        try:
+            keep(await answer)
+        except DecryptionError:
+            raise
+        except Exception as err:
+            raise self._failure(err) from err
+
+    def _failure(self, err: Exception) -> KeyServiceError:
+        return KeyServiceError(
+            f"the key provider {type(self._provider).__name__} failed with {type(err).__name__}. "
+            "The engine will try again; check that the service can be reached and the worker may "
+            "use the key"
+        )
+
+
+async def _one_by_one(pending: list[Awaitable[None]]) -> None:
+    for waiting in pending:
+        await waiting
+
+
+def _references(value: Any) -> Iterator[tuple[str, str | None]]:
+    """Yield the key id and wrapped key of each envelope somewhere in a value."""
+    pending: list[Any] = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Mapping):
+            head, wrapped = item.get("head"), item.get("wrapped")
+            if item.get(STRATEGY_FIELD) == STRATEGY and isinstance(head, str):
+                key_id = head.partition(":")[2].partition(":")[0]
+                yield key_id, wrapped if isinstance(wrapped, str) else None
+            else:
+                pending.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            pending.extend(item)
+        elif isinstance(item, str) and item.startswith("{") and STRATEGY in item:
+            pending.append(envelope_in(item))
