@@ -38,14 +38,14 @@ class _Gateway:
 
 
 def connect_sender(
-    client: inngest.Inngest, function: inngest.Function[Any]
+    client: inngest.Inngest, *functions: inngest.Function[Any]
 ) -> Callable[[dict[str, str], dict[str, str], bytes], Awaitable[Reply]]:
     """Post calls through the worker's execution handler, as the gateway would."""
     comm = comm_lib.CommHandler(
         client=client,
         enable_unauthed_sync=None,
         framework=server_lib.Framework.CONNECT,
-        functions=[function],
+        functions=list(functions),
         streaming=None,
     )
     workers: dict[asyncio.AbstractEventLoop, tuple[ExecutionHandler, _Gateway]] = {}

@@ -147,6 +147,7 @@ class App:
     async def apost(
         self,
         *,
+        function: inngest.Function[Any] | None = None,
         target: str | None = None,
         on_failure: bool = False,
         headers: Mapping[str, str] | None = None,
@@ -154,7 +155,7 @@ class App:
     ) -> Reply:
         """Post one call and return the answer."""
         query = {
-            "fnId": self.function.id + ("-failure" if on_failure else ""),
+            "fnId": (function or self.function).id + ("-failure" if on_failure else ""),
             "stepId": "step" if target is None else hashed(target),
         }
         reply = await self.send(
@@ -184,10 +185,25 @@ def serve(
     own: Sequence[Any] = (),
     client: inngest.Inngest | None = None,
     on_failure: Body | None = None,
+    beside: Sequence[inngest.Function[Any]] = (),
     **options: Any,
 ) -> App:
     """Serve one function with `middleware` on the client and `own` on the function."""
     client = client or make_client(*middleware)
+    function = make_function(setting, client, body, own=own, on_failure=on_failure, **options)
+    return serve_functions(setting, client, function, *beside)
+
+
+def make_function(
+    setting: str,
+    client: inngest.Inngest,
+    body: Body,
+    *,
+    own: Sequence[Any] = (),
+    on_failure: Body | None = None,
+    **options: Any,
+) -> inngest.Function[Any]:
+    """Make a function, async or sync as the setting asks."""
     is_async = setting in ASYNC_SETTINGS
     make: Any = _asynchronous if is_async else synchronous
     options.setdefault("fn_id", "fn")
@@ -198,23 +214,25 @@ def serve(
         **options,
     )
     function: inngest.Function[Any] = create(make(body))
-    return serve_function(setting, client, function)
+    return function
 
 
-def serve_function(setting: str, client: inngest.Inngest, function: inngest.Function[Any]) -> App:
-    """Serve a function that exists."""
+def serve_functions(
+    setting: str, client: inngest.Inngest, *functions: inngest.Function[Any]
+) -> App:
+    """Serve functions that exist; calls go to the first unless they say otherwise."""
     if setting.startswith("fastapi"):
-        return _fastapi(setting, client, function)
+        return _fastapi(setting, client, *functions)
     if setting.startswith("flask"):
-        return _flask(setting, client, function)
+        return _flask(setting, client, *functions)
     from tests.core.core_connect import connect_sender
 
-    return App(client, function, setting, connect_sender(client, function))
+    return App(client, functions[0], setting, connect_sender(client, *functions))
 
 
-def _fastapi(setting: str, client: inngest.Inngest, function: inngest.Function[Any]) -> App:
+def _fastapi(setting: str, client: inngest.Inngest, *functions: inngest.Function[Any]) -> App:
     app = fastapi.FastAPI()
-    inngest.fast_api.serve(app, client, [function])
+    inngest.fast_api.serve(app, client, list(functions))
     transport = httpx.ASGITransport(app)
 
     async def send(query: dict[str, str], headers: dict[str, str], content: bytes) -> Reply:
@@ -224,12 +242,12 @@ def _fastapi(setting: str, client: inngest.Inngest, function: inngest.Function[A
             )
         return Reply(response.status_code, response.json(), response.headers)
 
-    return App(client, function, setting, send)
+    return App(client, functions[0], setting, send)
 
 
-def _flask(setting: str, client: inngest.Inngest, function: inngest.Function[Any]) -> App:
+def _flask(setting: str, client: inngest.Inngest, *served: inngest.Function[Any]) -> App:
     app = flask.Flask("app")
-    functions = [function]
+    functions = list(served)
     if setting == "flask-async-pool":
         # One async function puts the whole Flask app into async mode.
         @client.create_function(fn_id="other", trigger=inngest.TriggerEvent(event="shop/other"))
@@ -251,7 +269,7 @@ def _flask(setting: str, client: inngest.Inngest, function: inngest.Function[Any
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(threads, post, query, headers, content)
 
-    return App(client, function, setting, send)
+    return App(client, functions[0], setting, send)
 
 
 # ---------------------------------------------------------------- one body, sync or async

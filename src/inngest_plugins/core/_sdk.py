@@ -138,7 +138,7 @@ def notice_start(manager: Manager, started: Callable[[], None], *, is_async: boo
                 started()
             return error
 
-        manager.transform_input = noticing  # type: ignore[method-assign]
+        manager.transform_input = noticing  # type: ignore[method-assign, assignment]
     else:
         transform_input_sync = manager.transform_input_sync
 
@@ -148,7 +148,7 @@ def notice_start(manager: Manager, started: Callable[[], None], *, is_async: boo
                 started()
             return error
 
-        manager.transform_input_sync = noticing_sync  # type: ignore[method-assign]
+        manager.transform_input_sync = noticing_sync  # type: ignore[method-assign, assignment]
 
 
 def in_parallel() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -206,7 +207,7 @@ def _copying_sync(session: CallSession, portal: Portal) -> Callable[[Any], Any]:
 async def send(
     original: Callable[..., Awaitable[list[str]]],
     client: inngest.Inngest,
-    events: inngest.Event | list[inngest.Event],
+    events: Events,
     *,
     skip_middleware: bool = False,
 ) -> list[str]:
@@ -214,6 +215,19 @@ async def send(
     stack = None if skip_middleware else compose(client).stack
     if stack is None or not stack.sends:
         return await original(client, events, skip_middleware=skip_middleware)
+    if current_call.get() is not None:
+        return await _send(original, stack, client, events)
+    # In a task of its own, so that what the plugins set stays out of the caller's context. A run
+    # has one already.
+    return await asyncio.create_task(_send(original, stack, client, events))
+
+
+async def _send(
+    original: Callable[..., Awaitable[list[str]]],
+    stack: Stack,
+    client: inngest.Inngest,
+    events: Events,
+) -> list[str]:
     session = _open_send(client, stack, portal=None)
     token = sending.set(session)
     try:
@@ -230,7 +244,7 @@ async def send(
 def send_sync(
     original: Callable[..., list[str]],
     client: inngest.Inngest,
-    events: inngest.Event | list[inngest.Event],
+    events: Events,
     *,
     skip_middleware: bool = False,
 ) -> list[str]:
@@ -238,6 +252,14 @@ def send_sync(
     stack = None if skip_middleware else compose(client).stack
     if stack is None or not stack.sends:
         return original(client, events, skip_middleware=skip_middleware)
+    if current_call.get() is not None:
+        return _send_sync(original, stack, client, events)
+    return contextvars.copy_context().run(_send_sync, original, stack, client, events)
+
+
+def _send_sync(
+    original: Callable[..., list[str]], stack: Stack, client: inngest.Inngest, events: Events
+) -> list[str]:
     portal = Portal(stack.portals)
     session = _open_send(client, stack, portal=portal)
     token = sending.set(session)
