@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inngest_plugins.metadata import (
     Limits,
@@ -58,6 +58,7 @@ def attempt(target: Recording, model: Document, operation: Operation) -> None:
     apply(model, operation)
 
 
+@settings(deadline=None)
 @given(documents, st.lists(operations, max_size=25))
 def test_a_recording_holds_what_its_operations_make(
     base: Document, written: list[Operation]
@@ -70,6 +71,7 @@ def test_a_recording_holds_what_its_operations_make(
     assert same(target.document, model)
 
 
+@settings(deadline=None)
 @given(documents, st.lists(operations, max_size=25))
 def test_a_delta_brings_its_own_base_to_the_same_value(
     base: Document, written: list[Operation]
@@ -85,6 +87,7 @@ def test_a_delta_brings_its_own_base_to_the_same_value(
     assert same(replayed, model)
 
 
+@settings(deadline=None)
 @given(documents, documents, st.lists(operations, max_size=12), st.lists(operations, max_size=12))
 def test_recordings_can_follow_one_another(
     base: Document, other: Document, first: list[Operation], second: list[Operation]
@@ -106,6 +109,7 @@ def test_recordings_can_follow_one_another(
     one.delta().apply(other)  # a base of another shape never raises
 
 
+@settings(deadline=None)
 @given(documents, documents, st.lists(operations, max_size=8))
 def test_replacing_forgets_what_was_there(
     base: Document, new: Document, written: list[Operation]
@@ -121,6 +125,7 @@ def test_replacing_forgets_what_was_there(
         assert same(replayed, target.document)
 
 
+@settings(deadline=None)
 @given(documents, st.lists(operations, max_size=20))
 def test_no_operation_fails_on_replay(base: Document, written: list[Operation]) -> None:
     """`apply` takes any operation on any object, and what comes out is JSON."""
@@ -129,6 +134,7 @@ def test_no_operation_fails_on_replay(base: Document, written: list[Operation]) 
     json.dumps(base, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(documents, st.lists(operations, max_size=20))
 def test_what_check_lets_through_lands_where_it_was_aimed(
     base: Document, written: list[Operation]
@@ -164,6 +170,7 @@ def test_alternating_nested_keys_fold_too() -> None:
     assert len(target.delta().operations) == 2
 
 
+@settings(deadline=None)
 @given(st.lists(st.decimals(-1000, 1000, places=3).map(float), min_size=1, max_size=30), st.data())
 def test_decimal_increments_do_not_depend_on_their_grouping(
     increments: list[float], data: st.DataObject
@@ -318,6 +325,7 @@ def engine_apply(document: Document, entries: list[Any]) -> None:
             document.update(entry["values"])
 
 
+@settings(deadline=None)
 @given(
     documents,
     st.lists(remote_operations, max_size=15),

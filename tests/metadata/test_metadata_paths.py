@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inngest_plugins.metadata import MetadataKeyError
 from inngest_plugins.metadata._paths import parse, render, top_level
@@ -70,6 +70,7 @@ paths = st.tuples(names, st.lists(names | st.integers(0, 99_999), max_size=4)).m
 )
 
 
+@settings(deadline=None)
 @given(paths)
 def test_a_rendered_path_reads_back(path: tuple[str | int, ...]) -> None:
     """`parse` undoes `render` for every path."""

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inngest_plugins.metadata import MetadataValueError
 from inngest_plugins.metadata._json import copy, dumps, normalize, number, same, size
@@ -86,6 +86,7 @@ def test_subclasses_count_by_their_base_value() -> None:
     }
 
 
+@settings(deadline=None)
 @given(values)
 def test_normalized_values_are_private_copies(value: Any) -> None:
     """A normalized value and its copy are equal to the original and share no container with it."""
@@ -95,6 +96,7 @@ def test_normalized_values_are_private_copies(value: Any) -> None:
             assert twin is not value
 
 
+@settings(deadline=None)
 @given(values)
 def test_sizes_are_measured_as_sent(value: Any) -> None:
     """The size of a value is the number of bytes that its rendering takes."""
