@@ -219,7 +219,8 @@ def _steps(steps: list[StepRecord], *, values: bool) -> str:
         "<h3>Steps</h3><table><caption>Each step once, however often the function was replayed."
         '</caption><thead><tr><th scope="col">Step</th><th scope="col">Kind</th>'
         '<th scope="col">Status</th><th scope="col" class="number">Attempts</th>'
-        f'<th scope="col" class="number">Took</th>{stored}</tr></thead><tbody>{rows}</tbody></table>'
+        f'<th scope="col" class="number">Took</th>{stored}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import typing
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import inngest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -15,7 +15,7 @@ from inngest_plugins.core import HookRecord, record_hooks
 from inngest_plugins.local import Clock, LocalEngine, Run
 
 from ._step_double import StepCall, StepDoubles
-from ._stubs import StubBook, StubKey
+from ._stubs import StubBook, Stubs
 
 if typing.TYPE_CHECKING:
     import os
@@ -59,7 +59,7 @@ class Harness:
         client: inngest.Inngest,
         functions: AnyFunction | Sequence[AnyFunction],
         *,
-        stubs: Mapping[StubKey, object] | None = None,
+        stubs: Stubs | None = None,
         clock: Clock | None = None,
         journal: str | os.PathLike[str] | None = None,
         timeout: float | None = 30.0,

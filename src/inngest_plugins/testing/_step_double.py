@@ -196,7 +196,7 @@ class _Doubles:
 
         def double(step_id: str, *args: typing.Any, **options: typing.Any) -> object:
             key = self._find(step_id)
-            if key is None or isinstance(self._book.peek(key), Passes):
+            if key is None or self._book.begins_with_passes(key):
                 return original(step_id, *args, **options)
             arguments = (told(*args, **options),)
 
@@ -243,7 +243,10 @@ class _Doubles:
         if isinstance(stub, Raises):
             raise stub.error() if isinstance(stub.error, type) else stub.error
         if isinstance(stub, Passes):
-            raise TypeError("in_turn(..., passes()) only works for steps that have a handler")
+            raise inngest.NonRetriableError(
+                "in_turn(..., passes()) is only for steps that have a handler: the engine cannot "
+                "take a stubbed step over"
+            )
         result = stub.function(*told)
         if inspect.iscoroutine(result) and not self._call.is_async:
             result.close()

@@ -45,7 +45,9 @@ class InTurn:
 
 Stub: typing.TypeAlias = "Returns | Raises | Calls | Passes | InTurn"
 StubKey: typing.TypeAlias = str | tuple[str, str]
-Stubs: typing.TypeAlias = Mapping[StubKey, object]
+Stubs: typing.TypeAlias = (
+    Mapping[StubKey, object] | Mapping[str, object] | Mapping[tuple[str, str], object]
+)
 """Stubs by step id, or by ``(function id, step id)`` when only one function's step is meant.
 
 A value may be a stub, an exception (object or class), a function, or any other value for the
@@ -91,8 +93,8 @@ def passes() -> Passes:
 def in_turn(*stubs: object) -> InTurn:
     """One stub after the other, for each attempt and each use of the step; the last one stays.
 
-    For a step that the engine does itself (invoke, wait, sleep, inference) a `passes` is not used
-    up: whatever comes after it is never reached.
+    A step that the engine does itself (invoke, wait, sleep, inference) is either stubbed or real:
+    what counts is whether the first turn is `passes`.
 
     Example::
 
@@ -123,8 +125,8 @@ class StubBook:
         stubs: See `Stubs`.
     """
 
-    def __init__(self, stubs: Mapping[StubKey, object]) -> None:
-        self._stubs = {key: as_stub(value) for key, value in stubs.items()}
+    def __init__(self, stubs: Stubs) -> None:
+        self._stubs: dict[StubKey, Stub] = {key: as_stub(value) for key, value in stubs.items()}
         self._uses: dict[StubKey, int] = {}
         self._reached: set[StubKey] = set()
 
@@ -136,18 +138,20 @@ class StubBook:
                 return key
         return None
 
-    def peek(self, key: StubKey) -> Returns | Raises | Calls | Passes:
-        """The stub for the next execution, without using it up."""
+    def begins_with_passes(self, key: StubKey) -> bool:
+        """Whether the first turn is the real step."""
+        stub = self._stubs[key]
+        while isinstance(stub, InTurn):
+            stub = stub.stubs[0]
+        return isinstance(stub, Passes)
+
+    def take(self, key: StubKey) -> Returns | Raises | Calls | Passes:
+        """The stub for the next execution."""
         stub = self._stubs[key]
         turn = self._uses.get(key, 0)
         while isinstance(stub, InTurn):
             stub = stub.stubs[min(turn, len(stub.stubs) - 1)]
-        return stub
-
-    def take(self, key: StubKey) -> Returns | Raises | Calls | Passes:
-        """The stub for the next execution."""
-        stub = self.peek(key)
-        self._uses[key] = self._uses.get(key, 0) + 1
+        self._uses[key] = turn + 1
         return stub
 
     def unused(self) -> list[str]:
