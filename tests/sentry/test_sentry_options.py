@@ -152,7 +152,6 @@ async def test_trail_within_a_request(sentry: Sentry, shop: MakeShop, group: Any
         await engine.run(inngest.Event(name="shop/order.placed"))
     assert [one for one in taken if "order.placed" not in one[1]] == [
         ("inngest.send", "sent 2 event(s): a/a, b/b"),
-        ("inngest.step", "step 'tell' done"),
         ("inngest.step", "step 'wait' waits for 'shop/never'"),
         ("inngest.step", "step 'call' invokes 'shop-quick'"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import sentry_sdk
@@ -55,8 +55,6 @@ def join_trace(scope: sentry_sdk.Scope, call: Call, carrier: Carrier | None) -> 
     if carrier is None:
         scope.set_new_propagation_context()
         scope.get_active_propagation_context().trace_id = trace.trace_id
-    if not is_first_request(call):
-        scope.get_active_propagation_context().parent_span_id = trace.root_span_id
     return trace
 
 
@@ -80,7 +78,7 @@ class RequestTrace:
             "source": "task",
             "origin": ORIGIN,
             "trace_id": trace.trace_id,
-            "parent_span_id": context.parent_span_id,
+            "parent_span_id": context.parent_span_id if first else trace.root_span_id,
             "parent_sampled": context.parent_sampled,
             "baggage": context.baggage,
         }
@@ -119,10 +117,13 @@ class RequestTrace:
             self._replay.finish()
             self._replay = None
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the run was sampled."""
+        return bool(self.transaction.sampled)
+
     def step(self, call: Call, step: Step) -> AbstractContextManager[Any]:
         """Return the span of a step that really runs."""
-        if not self.transaction.sampled:
-            return nullcontext()
         span = sentry_sdk.start_span(op="inngest.step", name=step.id, origin=ORIGIN)
         span.set_data("inngest.step.op", step.op)
         span.set_data("inngest.attempt", call.attempt)

@@ -69,9 +69,6 @@ class Request:
         self._carrier = carrier
         self._memo_data = memo_data
         self._names = names
-        self._privacy = Privacy(
-            call.stack.secret_payloads, settings.send_payloads, settings.send_decrypted
-        )
         suffix = "" if call.handler_kind == "main" else " (failure)"
         self._name = f"{call.function_name}{suffix}"
         self._opened = ExitStack()
@@ -137,8 +134,9 @@ class Request:
         """Return what stands around the handler of a step that really runs."""
         self._names.learn(self._call.function_id, step)
         trace = self._trace
-        make_span = None if trace is None else lambda: trace.step(self._call, step)
-        return _StepContext(step, make_span, self._step_raised)
+        if trace is None or not trace.is_recorded:
+            return _StepContext(step, self._step_raised)
+        return _TracedStepContext(step, self._step_raised, lambda: trace.step(self._call, step))
 
     def _step_raised(self, step: Step, error: BaseException, frame: FrameType) -> None:
         self._bubbled.append((step, error))
@@ -180,11 +178,10 @@ class Request:
         return False
 
     def _succeeded(self, outcome: Outcome) -> None:
-        if outcome.step is not None:
-            self._crumb(f"step {outcome.step.id!r} done", outcome.step)
-            return
-        self._report_caught(())
-        self._check_in("ok")
+        # A step that is done ends its request: its breadcrumb stands in those that follow.
+        if outcome.step is None:
+            self._report_caught(())
+            self._check_in("ok")
 
     def _step_failed(self, step: Step, raised: BaseException, outcome: Outcome) -> None:
         caught = self._caught_by_code.get(step.hashed_id, False)
@@ -278,6 +275,7 @@ class Request:
         )
         event["level"] = level
         if step is not None:
+            # The step is no longer the one that runs now.
             event["tags"] = {"inngest.step.id": step.id}
         before_capture = self._settings.before_capture
         if before_capture is not None:
@@ -313,8 +311,17 @@ class Request:
         return event
 
     def _complete(self, raw: Any, marks: Mapping[str, Any], *, is_transaction: bool) -> None:
+        call = self._call
+        privacy = Privacy(
+            call.stack.secret_payloads,
+            self._settings.send_payloads,
+            self._settings.send_decrypted,
+        )
         contexts = raw.setdefault("contexts", {})
-        contexts["inngest"] = self._context(marks.get(_OURS) or self._call.step)
+        step = marks.get(_OURS) or call.step
+        contexts["inngest"] = self._context(step)
+        if step is not None and not is_transaction:
+            raw.setdefault("tags", {}).setdefault("inngest.step.id", step.id)
         if (raw.get("transaction_info") or {}).get("source") in _FRAMEWORK_SOURCES:
             raw["transaction"] = self._name
             raw["transaction_info"] = {"source": "task"}
@@ -323,14 +330,12 @@ class Request:
             if replayed:
                 crumbs = raw.setdefault("breadcrumbs", {}).setdefault("values", [])
                 crumbs[:0] = replayed
-        if self._privacy.allows_payloads:
-            contexts["inngest.payloads"] = {
-                "events": [dict(event.data) for event in self._call.events]
-            }
-        self._privacy.clean(
+        if privacy.allows_payloads:
+            contexts["inngest.payloads"] = {"events": [dict(event.data) for event in call.events]}
+        privacy.clean(
             raw,
             payloads=self._payloads,
-            event_key=self._call.client.event_key,
+            event_key=call.client.event_key,
             attach_stacktrace=bool(self._client.options.get("attach_stacktrace")),
         )
 
@@ -415,26 +420,47 @@ class Request:
 
 
 class _StepContext:
-    """Scope and span of a step, as a class: a generator would add itself to the traceback."""
+    """What stands around a step, as a class: a generator would add itself to the traceback."""
+
+    def __init__(
+        self, step: Step, raised: Callable[[Step, BaseException, FrameType], None]
+    ) -> None:
+        self._step = step
+        self._raised = raised
+
+    def __enter__(self) -> None:
+        """Nothing is to be done before the step."""
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc, Exception):
+            # The frames further out are the code that called the step and may catch its error.
+            self._raised(self._step, exc, sys._getframe(1))  # noqa: SLF001
+
+
+class _TracedStepContext(_StepContext):
+    """The same with the step's span, in a scope of its own: steps may run side by side."""
 
     def __init__(
         self,
         step: Step,
-        make_span: Callable[[], AbstractContextManager[Any]] | None,
         raised: Callable[[Step, BaseException, FrameType], None],
+        make_span: Callable[[], AbstractContextManager[Any]],
     ) -> None:
-        self._step = step
+        super().__init__(step, raised)
         self._make_span = make_span
+        self._opened = ExitStack()
         self._span: AbstractContextManager[Any] | None = None
-        self._raised = raised
-        self._scope = sentry_sdk.new_scope()
 
     def __enter__(self) -> None:
-        self._scope.__enter__().set_tag("inngest.step.id", self._step.id)
-        if self._make_span is not None:
-            # Only now: a span is active in the scope in which it was made.
-            self._span = self._make_span()
-            self._span.__enter__()
+        self._opened.enter_context(sentry_sdk.new_scope())
+        # Only now: a span is active in the scope in which it was made.
+        self._span = self._make_span()
+        self._span.__enter__()
 
     def __exit__(
         self,
@@ -444,10 +470,8 @@ class _StepContext:
     ) -> None:
         if self._span is not None:
             self._span.__exit__(exc_type, exc, traceback)
-        self._scope.__exit__(None, None, None)
-        if isinstance(exc, Exception):
-            # The frames further out are the code that called the step and may catch its error.
-            self._raised(self._step, exc, sys._getframe(1))  # noqa: SLF001
+        self._opened.close()
+        super().__exit__(exc_type, exc, traceback)
 
 
 def _is_retry_signal(error: BaseException) -> bool:

@@ -19,10 +19,11 @@ CARRIER_KEY = "_sentry"
 
 _FAILED_EVENT = "inngest/function.failed"
 _MAX_BAGGAGE = 8192  # bytes; the limit of the W3C baggage recommendation
-_CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_TO_BASE_32 = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "ABCDEFGHIJKLMNOPQRSTUV")
+"""From Crockford's digits, which ULIDs are written in, to those of `int(text, 32)`."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _SENTRY_TRACE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})(?:-([01]))?")
-_ULID_LENGTH = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +76,21 @@ class RunTrace:
 
     Attributes:
         trace_id: 32 hex digits.
-        root_span_id: span id of the transaction of the run's first request; all others are its
-            children. 16 hex digits.
+        run_id: ULID of the run.
         carrier: the sender's headers when the run continues the sender's trace, else None.
     """
 
     trace_id: str
-    root_span_id: str
+    run_id: str
     carrier: Carrier | None = None
+
+    @property
+    def root_span_id(self) -> str:
+        """Span id of the transaction of the run's first request: 16 hex digits.
+
+        The transactions of all other requests are its children.
+        """
+        return _digest("root span", self.run_id, 8)
 
     @classmethod
     def of(cls, run_id: str, headers: Mapping[str, str], carrier: Carrier | None) -> RunTrace:
@@ -97,11 +105,10 @@ class RunTrace:
             headers: the engine's trace headers, lower-case names.
             carrier: what the triggering event carried, if it did.
         """
-        root = _digest("root span", run_id, 8)
         if carrier is not None:
-            return cls(carrier.trace_id, root, carrier)
+            return cls(carrier.trace_id, run_id, carrier)
         engine = trace_id_of_traceparent(headers.get("traceparent", ""))
-        return cls(engine or trace_id_of_run(run_id), root)
+        return cls(engine or trace_id_of_run(run_id), run_id)
 
 
 def trace_id_of_traceparent(traceparent: str) -> str | None:
@@ -176,15 +183,8 @@ def without_carrier_in_event(event: object) -> object:
 
 
 def _ulid_value(text: str) -> int | None:
-    if len(text) != _ULID_LENGTH or text[0] > "7":
-        return None
-    value = 0
-    for char in text.upper():
-        digit = _CROCKFORD.get(char)
-        if digit is None:
-            return None
-        value = value << 5 | digit
-    return value
+    text = text.upper()
+    return int(text.translate(_TO_BASE_32), 32) if _ULID.fullmatch(text) else None
 
 
 def _digest(purpose: str, run_id: str, size: int) -> str:
