@@ -16,12 +16,17 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from inngest_plugins.core import Call, Memo
 
+from ._body import body_of
+
 CARRIER_KEY: Final = "_otel_context"
 """The key of `event.data` that holds the carrier: an object of W3C headers."""
 
 _HEADERS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 _ENGINE_HEADERS: Final = ("traceparent", "tracestate")
 _PROPAGATOR: Final = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+_KEY: Final = CARRIER_KEY.encode()
+_FETCHED: Final = (b'"use_api":true', b'"use_api": true')
+"""In the body of a request whose memos are too big for it, and are fetched by the SDK."""
 _LIFE_CYCLE: Final = "inngest/function."
 """Engine events about a run, which carry the events that triggered it."""
 
@@ -89,6 +94,8 @@ def take_carriers(call: Call) -> list[Carrier]:
             if taken not in found:
                 found.append(taken)
     memos = call.memos
+    if not memos or not _may_carry(call):
+        return found
     for hashed_id in list(memos):
         data = memos[hashed_id].data
         # A memo of a wait is the event itself.
@@ -97,6 +104,12 @@ def take_carriers(call: Call) -> list[Carrier]:
             if carrier is not None:
                 memos[hashed_id] = Memo({**data, "data": kept})
     return found
+
+
+def _may_carry(call: Call) -> bool:
+    """Tell whether memos may hold a carrier, without looking at each of them."""
+    body = body_of(call.raw_request)
+    return body is None or _KEY in body or any(mark in body for mark in _FETCHED)
 
 
 def _take_from_event(event: inngest.Event) -> Iterable[Carrier]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from inngest_plugins.core import Call
 
+from ._body import body_of
 from ._territory import Completion
 
 
@@ -22,36 +22,15 @@ def completion_of(call: Call) -> Completion | None:
     Returns:
         None when the framework does not give the body any more.
     """
+    body = body_of(call.raw_request)
+    if body is None:
+        return None
     try:
-        stack = json.loads(_body(call.raw_request))["ctx"]["stack"]
+        stack = json.loads(body)["ctx"]["stack"]
         current = int(stack["current"])
         order = stack["stack"] or []
-    except Exception:
+    except (ValueError, TypeError, LookupError):
         return None
     return Completion(
         {hashed: place for place, hashed in enumerate(order)}, current - 1 if current > 0 else None
     )
-
-
-def _body(request: Any) -> bytes:
-    """Return the body of a request that has been read already."""
-    payload = getattr(request, "request_payload", None)
-    if isinstance(payload, bytes):
-        return payload  # a `connect` worker's message
-    get_data = getattr(request, "get_data", None)
-    if get_data is not None:
-        data: bytes = get_data()  # Flask keeps what was read
-        return data
-    body = request.body
-    if not callable(body):
-        content: bytes = body  # Django, Tornado
-        return content
-    # Starlette keeps the body, so that its coroutine function returns without waiting.
-    reading: Any = body()
-    try:
-        reading.send(None)
-    except StopIteration as done:
-        read: bytes = done.value
-        return read
-    reading.close()
-    raise LookupError("the body has not been read yet")

@@ -84,6 +84,25 @@ def derived_span_id(*seed: str) -> int:
     return _derived(8, seed)
 
 
+_MASK = 2**64 - 1
+_STRIDE = 0x9E3779B97F4A7C15
+"""Odd, so that the ids of 2**64 siblings differ; the golden ratio, so that they spread."""
+
+
+class SpanIds:
+    """The ids of the spans that have one parent and one name, in their order."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self, *seed: str) -> None:
+        self._next = derived_span_id("span", *seed)
+
+    def __next__(self) -> int:
+        value = self._next
+        self._next = (value + _STRIDE) & _MASK or 1
+        return value
+
+
 def derived_trace_id(*seed: str) -> int:
     """Derive a trace id from what it must depend on."""
     return _derived(16, seed)

@@ -6,16 +6,15 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 
 from inngest_plugins.core import Call, CallKey, Step
 
 from ._attributes import ATTEMPT, START_ESTIMATED
-from ._ids import Origin, Scope, SpanId, derived_span_id, derived_trace_id
+from ._ids import Origin, Scope, SpanId, SpanIds, derived_span_id, derived_trace_id
 from ._placement import Placement
 from ._rewrite import context_of, rewritten, without_messages
 from ._territory import Completion, Point, Territory
@@ -67,6 +66,8 @@ class StartTimes:
 
     def recall(self, span: ReadableSpan) -> int | None:
         """Return the first start of a span, and forget it."""
+        if not self._starts:
+            return None
         with self._lock:
             return self._starts.pop(_key(span), None)
 
@@ -74,8 +75,7 @@ class StartTimes:
         return len(self._starts)
 
 
-@dataclass(frozen=True)
-class _Ended:
+class _Ended(NamedTuple):
     """A span of the body that ended without being cut off, awaiting the end of the request."""
 
     span: ReadableSpan
@@ -120,7 +120,8 @@ class Ledger:
         self._keep_messages = keep_messages
         self._step_ran = False
         self._pending: list[_Ended] = []
-        self._counts: dict[tuple[int, str], int] = {}
+        self._siblings: dict[tuple[int, str], SpanIds] = {}
+        self._detached = 0
         self._verdict: Verdict | None = None
         self._raised: BaseException | None = None
         self.in_body = False
@@ -144,27 +145,25 @@ class Ledger:
             parent_id: id of its parent, 0 for none.
             step: the step whose handler is running, or None.
         """
-        parent_id = 0 if parent_id == self._root else parent_id
-        number = self._next_number(parent_id, name)
-        value = derived_span_id(self.run_id, "span", f"{parent_id:x}", name, str(number))
+        if parent_id == self._root:
+            parent_id = 0
+        key = (parent_id, name)
+        siblings = self._siblings.get(key)
+        if siblings is None:
+            siblings = self._siblings[key] = SpanIds(self.run_id, f"{parent_id:x}", name)
+        value = next(siblings)
         if step is not None:
             return SpanId(value, Origin(self, Scope.STEP, step_hash=step.hashed_id))
         return SpanId(value, Origin(self, Scope.BODY, begun=self.territory.point()))
 
     def next_trace_id(self) -> int:
         """Return the id of a trace that user code is starting, detached from the run's."""
-        number = self._next_number(-1, "")
-        return derived_trace_id(self.run_id, "detached", str(number))
+        self._detached += 1
+        return derived_trace_id(self.run_id, "detached", str(self._detached))
 
     def own_span_id(self, *seed: str) -> SpanId:
         """Return the id of a span of the plugin itself."""
         return SpanId(derived_span_id(self.run_id, *seed), Origin(self, Scope.OWN))
-
-    def _next_number(self, parent_id: int, name: str) -> int:
-        key = (parent_id, name)
-        number = self._counts.get(key, 0)
-        self._counts[key] = number + 1
-        return number
 
     # ------------------------------------------------------------ spans
 

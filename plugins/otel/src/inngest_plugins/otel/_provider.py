@@ -153,6 +153,9 @@ class ReplaySafeSpanProcessor(SpanProcessor):
 
     def __init__(self, inner: SpanProcessor) -> None:
         self._inner = inner
+        self._forward = inner.on_end
+        # Experimental in OpenTelemetry, so that processors may lack it.
+        self._ending: Any = getattr(inner, "_on_ending", None)
         self.starts = StartTimes()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -160,18 +163,16 @@ class ReplaySafeSpanProcessor(SpanProcessor):
         self._inner.on_start(span, parent_context=parent_context)
 
     def _on_ending(self, span: Span) -> None:
-        # Experimental in OpenTelemetry, so that processors may lack it.
-        ending = getattr(self._inner, "_on_ending", None)
-        if ending is not None:
-            ending(span)
+        if self._ending is not None:
+            self._ending(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Pass the span on, now, later or never."""
         origin = origin_of(context_of(span).span_id)
         if origin is None:
-            self._inner.on_end(span)
+            self._forward(span)
         else:
-            origin.ledger.ended(span, origin, self.starts, self._inner.on_end)
+            origin.ledger.ended(span, origin, self.starts, self._forward)
 
     def shutdown(self) -> None:
         """Shut the inner processor down."""

@@ -78,6 +78,7 @@ class Territory:
         self._completion: Completion | None = None
         self._raced = False
         self._frame = _Frame(Point(0), 0, None)
+        self._here: tuple[_Frame | None, int, Point] = (None, 0, Point(0))
         self.front = 0
         """The highest round reached so far: what lies below it is not new."""
 
@@ -87,16 +88,21 @@ class Territory:
 
     def point(self) -> Point:
         """Return where the function is now."""
-        frame = self._frame
-        advanced = len(self._consumed) - frame.mark
-        if frame.race_round is not None:
-            point = self._race_point(frame, advanced)
-        elif advanced:
-            point = Point(frame.round + advanced)
-        else:
-            point = Point(frame.round, frame.order)
-        self.front = max(self.front, point.round)
+        frame, consumed = self._frame, len(self._consumed)
+        if frame is self._here[0] and consumed == self._here[1]:
+            return self._here[2]
+        point = self._find_point(frame, consumed - frame.mark)
+        if point.round > self.front:
+            self.front = point.round
+        self._here = frame, consumed, point
         return point
+
+    def _find_point(self, frame: _Frame, advanced: int) -> Point:
+        if frame.race_round is not None:
+            return self._race_point(frame, advanced)
+        if advanced:
+            return Point(frame.round + advanced)
+        return Point(frame.round, frame.order)
 
     def is_new(self, point: Point, *, ended: bool) -> bool:
         """Tell whether code at this point runs for the first time in this request.
@@ -151,6 +157,7 @@ class Territory:
             outer.round, outer.order = latest
             outer.mark = len(self._consumed)
             self._frame = outer
+            self._here = (None, 0, start)
 
     def _race_point(self, frame: _Frame, advanced: int) -> Point:
         if not advanced or frame.race_round is None:
