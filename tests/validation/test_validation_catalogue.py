@@ -15,7 +15,7 @@ from inngest_plugins.validation._asyncapi import asyncapi_document, events_of
 from inngest_plugins.validation._compatibility import Change, compare_catalogues
 from pydantic import BaseModel
 
-APP = '''
+APP = """
 from typing import Literal
 import inngest
 from inngest_plugins.validation import EventType, ValidationPlugin
@@ -43,7 +43,7 @@ async def audit(ctx: inngest.Context) -> None: ...
 @client.create_function(fn_id="other", trigger=[
     inngest.TriggerEvent(event="crm/contact"), inngest.TriggerCron(cron="0 0 * * *")])
 async def other(ctx: inngest.Context) -> None: ...
-'''
+"""
 
 
 @pytest.fixture
@@ -354,9 +354,7 @@ class TestDiffCommand:
 
 
 class TestCheckCommand:
-    def test_verdicts(
-        self, app: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_verdicts(self, app: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """0 for good events and those without schema, 1 with the violations for bad ones."""
         good = {"name": "shop/order.placed", "data": {"id": "a", "lines": []}}
         bad = {"name": "shop/order.placed", "data": {"id": "a", "lines": "canary"}}

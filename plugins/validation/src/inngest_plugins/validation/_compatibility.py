@@ -97,6 +97,8 @@ class _Comparison:
             return
         olds, news = self._members(old, self._old), self._members(new, self._new)
         if len(olds) > 1 or len(news) > 1:
+            olds = [part for each in olds for part in _by_type(each)]
+            news = [part for each in news for part in _by_type(each)]
             self._compare_unions(olds, news, path)
             return
         self._compare_types(olds[0], news[0], path)
@@ -126,9 +128,6 @@ class _Comparison:
                     nested = isinstance(resolved, dict)
                     found.extend(self._members(resolved, root) if nested else [resolved])
                 return found
-        types: Any = schema.get("type")
-        if isinstance(types, list) and not (schema.keys() - _ANNOTATIONS - {"type"}):
-            return [{"type": each} for each in types]
         return [schema]
 
     def _compare_unions(
@@ -237,6 +236,14 @@ class _Comparison:
             if _canonical(old.get(keyword)) != _canonical(new.get(keyword)):
                 effect: Effect = "risks consumers" if keyword not in new else "breaks producers"
                 self._add(path, effect, f"{keyword} changed")
+
+
+def _by_type(schema: Any) -> list[Any]:
+    """A list of types as alternatives, to be compared with those of a union."""
+    types: Any = schema.get("type") if isinstance(schema, dict) else None
+    if isinstance(types, list) and not (schema.keys() - _ANNOTATIONS - {"type"}):
+        return [{"type": each} for each in types]
+    return [schema]
 
 
 def _resolved(schema: Any, root: Any) -> Any:

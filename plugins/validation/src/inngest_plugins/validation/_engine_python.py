@@ -74,9 +74,7 @@ class PythonEngine(Engine):
                 )
             )
             keywords = {name: rule for name, rule in keywords.items() if name in allowed}
-        checker = base.TYPE_CHECKER.redefine_many(
-            {"array": _is_array, "number": _is_number, "null": _is_null}
-        )
+        checker = base.TYPE_CHECKER.redefine_many({"array": _is_array, "number": _is_number})
         # `extend` can add keywords but not leave any out, which a custom vocabulary asks for.
         validator_class = validators.create(
             meta_schema=base.META_SCHEMA,
@@ -114,12 +112,8 @@ def _is_array(_checker: object, value: object) -> bool:
 def _is_number(_checker: object, value: object) -> bool:
     if isinstance(value, bool):
         return False
-    # NaN and the infinities are no JSON numbers; like the other engine, read them as null.
+    # NaN and the infinities are no JSON numbers, nor of any other type.
     return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
-
-
-def _is_null(_checker: object, value: object) -> bool:
-    return value is None or (isinstance(value, float) and not isfinite(value))
 
 
 def _overrides(document: Document) -> dict[str, Keyword]:

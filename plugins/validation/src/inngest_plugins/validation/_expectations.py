@@ -46,7 +46,7 @@ def expectation(rule: str, wanted: object) -> str:
     """
     if rule == "type":
         types = wanted if isinstance(wanted, list) else [wanted]
-        return "a value of type " + " or ".join(str(each) for each in types)
+        return "a value of type " + " or ".join(sorted(str(each) for each in types))
     if rule == "enum" and isinstance(wanted, list):
         return shortened("one of " + ", ".join(_json(each) for each in wanted))
     template = _TEMPLATES.get(rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -23,6 +24,9 @@ MAX_DEPTH = 64
 # With more members than this only the first violation is looked for: the Rust engine takes 16 us
 # for each violation it lists, and lists all of them.
 _MAX_LISTED = 20_000
+
+# Visits that an exponential evaluation may take: some tenths of a second.
+_MAX_UNION_VISITS = 2_000
 
 
 class JsonSchema(CompiledSchema[dict[str, Any]]):
@@ -64,11 +68,20 @@ class JsonSchema(CompiledSchema[dict[str, Any]]):
         self.engine_name = _chosen(engine, where)
         self._engine = _compile(document, self.engine_name, where)
         self._quick = self._engine.quick()
+        branches = document.graph.ambiguous_branches()
+        if branches > 1 and self.engine_name == "jsonschema-rs":
+            # The Rust engine tells quickly that a value is invalid, but takes exponential time to
+            # say where, if the schema recurses through several members of a union.
+            self._engine = PythonEngine(document)
+        self._max_depth = MAX_DEPTH
+        if branches > 1 and document.graph.dynamic:
+            # Neither engine can remember what it found behind a dynamic reference.
+            self._max_depth = int(math.log(_MAX_UNION_VISITS) / math.log(branches))
 
     def parse(self, value: object, *, mask_keys: bool = False) -> dict[str, Any]:
         """See `CompiledSchema.parse`: returns the very value, which it only checks."""
-        if self._guarded and deeper_than(value, MAX_DEPTH):
-            raise Rejection.of("depth", f"at most {MAX_DEPTH} levels of nesting")
+        if self._guarded and deeper_than(value, self._max_depth):
+            raise Rejection.of("depth", f"at most {self._max_depth} levels of nesting")
         try:
             if self._quick is None:
                 failures = self._engine.failures(value)

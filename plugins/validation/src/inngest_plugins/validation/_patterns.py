@@ -93,6 +93,8 @@ def _backtracking(pattern: str) -> Matcher:
 def translate(pattern: str, flavour: Literal["rust", "regex"]) -> str:
     """An ECMA 262 pattern in the dialect of another engine, with the same meaning."""
     pattern = _SURROGATES.sub(_joined, pattern)
+    if flavour == "regex":
+        pattern = re.sub(r"\\k<(\w+)>", r"(?P=\1)", pattern)
     out: list[str] = []
     in_class = False
     position = 0
