@@ -65,6 +65,8 @@ class Cipher:
             return _envelope.read(plaintext, max_size=self._max_size)
         if strategy == SODIUM:
             return open_sodium(self._keys.official(), envelope["data"])
+        if (type(strategy) is not str and strategy is not _ABSENT) or envelope[MARKER] is not True:
+            raise Refusal("the envelope is damaged", "Another attempt cannot succeed")
         if strategy is _ABSENT:
             return open_v0(self._keys.official(), envelope["data"])
         raise Refusal(
@@ -96,16 +98,18 @@ def is_encrypted(value: Any) -> bool:
     """Tell whether a value claims to be encrypted, in a way that has to be honoured.
 
     True for everything that the official middlewares take for encrypted, for any other strategy
-    with a name (a newer release), and for everything that names this plugin's strategy, however
-    damaged the rest is. False for a dict that merely has such a key.
+    with a name (a newer release), and for everything that names this plugin's strategy or has its
+    fields, however damaged the rest is. False for a dict that merely has such a key.
     """
     if type(value) is not dict:
         return False
     strategy = value.get(STRATEGY_FIELD, _ABSENT)
     if strategy == STRATEGY:
         return True
-    return (
+    if (
         value.get(MARKER) is True
         and type(value.get("data")) is str
         and (strategy is _ABSENT or type(strategy) is str)
-    )
+    ):
+        return True
+    return strategy is not _ABSENT and MARKER in value and "head" in value

@@ -134,17 +134,24 @@ class EncryptionPlugin(Plugin):
     def decrypt(self, value: Any) -> Any:
         """Open one value, whatever it was written for; what is not encrypted comes back as it is.
 
-        Exactly one layer is opened. Texts that hold an envelope (the message of an error) are
-        opened, too.
+        Exactly one layer is opened, at the value's root.
 
         Raises:
             DecryptionError: it cannot be opened.
             ConfigurationError: the key provider is async: use `adecrypt`.
         """
         self._must_be_ready(self._prepare_read(value))
-        if isinstance(value, str):
-            return self._payloads.open_text(value, None, lambda: "the text")
         return self._payloads.open(value, None, lambda: "the value")
+
+    def decrypt_text(self, text: str) -> str:
+        """Open the message or the stack of an error; any other text comes back as it is.
+
+        Raises:
+            DecryptionError: it cannot be opened.
+            ConfigurationError: the key provider is async: use `adecrypt` on the parsed text.
+        """
+        self._must_be_ready(self._prepare_read(text))
+        return self._payloads.open_text(text, None, lambda: "the text") or ""
 
     async def aencrypt(self, value: Any) -> dict[str, Any]:
         """`encrypt`, waiting for the key provider."""
@@ -158,8 +165,6 @@ class EncryptionPlugin(Plugin):
         waiting = self._prepare_read(value)
         if waiting is not None:
             await waiting
-        if isinstance(value, str):
-            return self._payloads.open_text(value, None, lambda: "the text")
         return self._payloads.open(value, None, lambda: "the value")
 
     def diagnose(self, stack: Stack) -> Iterable[str]:

@@ -1,0 +1,143 @@
+"""The commands `inngest-plugins keys` and `inngest-plugins decrypt`."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inngest_plugins.cli import CliError
+
+from ._errors import ConfigurationError, DecryptionError
+from ._keyring import KeyRing
+from ._keys import Key
+from ._plaintext import path_step
+from ._plugin import EncryptionPlugin
+
+DEFAULT_VARIABLE = "INNGEST_ENCRYPTION_KEYS"
+
+keys = typer.Typer(help="Encryption keys: make one, check a list.", no_args_is_help=True)
+
+Env = Annotated[
+    str | None,
+    typer.Option("--env", help=f"Environment variable with keys; default {DEFAULT_VARIABLE}."),
+]
+File = Annotated[Path | None, typer.Option("--file", help="File with keys, instead.")]
+Official = Annotated[
+    str | None,
+    typer.Option("--official-env", help="Environment variable with an official key, as it is."),
+]
+
+
+@keys.command()
+def new(
+    key_id: Annotated[
+        str | None, typer.Option("--id", help="The key's id, such as 2026-11; default random.")
+    ] = None,
+) -> None:
+    """Make a random key and print its entry. The entry is the secret: keep it like one."""
+    try:
+        key = Key.generate(key_id)
+    except ConfigurationError as error:
+        raise CliError(str(error)) from error
+    typer.echo(key.to_text())
+    typer.echo(
+        "To rotate: deploy it behind the current key first, then in front of it, and drop the old "
+        "one when no run is left that holds data under it.",
+        err=True,
+    )
+
+
+@keys.command()
+def check(env: Env = None, file: File = None, official_env: Official = None) -> None:
+    """Check a list of keys; shows ids, never secrets. Exit code 1 when something is unsafe."""
+    ring = _ring(env, file, official_env)
+    for position, key in enumerate(ring):
+        kind = "official formats" if key.is_official else "aes-256-gcm"
+        typer.echo(f"{key.id}  {kind}  {'encrypts' if position == 0 else 'decrypts'}")
+    plugin = EncryptionPlugin(
+        ring, strategy="libsodium" if ring.primary.is_official else "aes-256-gcm"
+    )
+    if plugin.decrypt(plugin.encrypt("probe")) != "probe":
+        raise AssertionError("a key does not open what it wrote")
+    unsafe = _unsafe(file)
+    if unsafe is not None:
+        typer.echo(unsafe, err=True)
+        raise typer.Exit(1)
+
+
+def decrypt(env: Env = None, file: File = None, official_env: Official = None) -> None:
+    """Open every encrypted value of the JSON on stdin, at any depth, and print the JSON.
+
+    For a payload pasted from a dashboard. Of each value one layer is opened. Exit code 1 when a
+    value cannot be opened: it is left as it is, and the reason goes to stderr.
+    """
+    ring = _ring(env, file, official_env)
+    text = sys.stdin.read()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise CliError("stdin is not JSON") from error
+    plugin = EncryptionPlugin(ring, decrypt_only=True)
+    failures: list[str] = []
+    opened = _opened(value, plugin, failures, "$")
+    typer.echo(json.dumps(opened, indent=2, ensure_ascii=False))
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _opened(value: Any, plugin: EncryptionPlugin, failures: list[str], path: str) -> Any:
+    try:
+        if isinstance(value, str):
+            return plugin.decrypt_text(value)
+        opened = plugin.decrypt(value)
+    except DecryptionError as error:
+        failures.append(f"{path}: {error}")
+        return value
+    if opened is not value:
+        return opened
+    if isinstance(value, dict):
+        return {
+            key: _opened(held, plugin, failures, path + path_step(key))
+            for key, held in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            _opened(held, plugin, failures, path + path_step(index))
+            for index, held in enumerate(value)
+        ]
+    return value
+
+
+def _ring(env: str | None, file: Path | None, official_env: str | None) -> KeyRing:
+    if env is not None and file is not None:
+        raise CliError("give --env or --file, not both")
+    passphrase = os.environ.get(official_env, "") if official_env else ""
+    try:
+        official = [Key.official(passphrase)] if passphrase else []
+        if official_env and not passphrase:
+            raise CliError(f"the environment variable {official_env} is not set")
+        if file is not None:
+            return KeyRing(*KeyRing.from_file(file), *official)
+        name = env or DEFAULT_VARIABLE
+        if env is None and official and not os.environ.get(name):
+            return KeyRing(*official)
+        return KeyRing(*KeyRing.from_env(name), *official)
+    except ConfigurationError as error:
+        raise CliError(str(error)) from error
+
+
+def _unsafe(file: Path | None) -> str | None:
+    if file is None or os.name != "posix":
+        return None
+    mode = file.stat().st_mode
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return f"others than the owner have rights on {file}: chmod 600 it"
+    return None
