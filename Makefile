@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
-RUN = $(UV) run --frozen --all-groups
+RUN = $(UV) run --frozen
 
 # What uv would otherwise fetch is a Python of its own: the ones that are there are used.
 export UV_PYTHON_DOWNLOADS ?= never
@@ -20,7 +20,7 @@ help: ## Show this list.
 
 .venv/.synced: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	test -d .venv || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" .venv
-	$(UV) sync --quiet --frozen --all-groups
+	$(UV) sync --quiet --frozen
 	@touch $@
 
 .PHONY: setup
@@ -36,10 +36,7 @@ demo-picture: setup ## Draw docs/run.svg anew from a run of the demo.
 
 .PHONY: test
 test: setup ## Run the tests, with branch coverage.
-	$(RUN) coverage erase
-	$(RUN) coverage run -m pytest
-	$(RUN) coverage combine --quiet
-	$(RUN) coverage report
+	$(RUN) pytest --numprocesses auto --cov --cov-report term
 
 .PHONY: test-all
 test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.
@@ -67,6 +64,10 @@ format: setup ## Mend what ruff can mend.
 .PHONY: bench
 bench: setup ## Print the benchmarks.
 	$(RUN) python benchmarks/run.py
+
+.PHONY: docs
+docs: setup ## Build the documentation site into site/.
+	$(UV) run --frozen --group docs mkdocs build --strict --quiet
 
 .PHONY: build
 build: setup ## Build the wheel and the sdist into dist/.

@@ -41,7 +41,7 @@ def run(name: str, python: str, *, sdk: str | None = None, full: bool) -> bool:
     """Make an environment, run the tests in it, and tell whether they passed."""
     environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(ROOT / f".venv-{name}")}
     environment.pop("VIRTUAL_ENV", None)
-    sync = [UV, "sync", "--quiet", "--frozen", "--all-groups", "--python", python]
+    sync = [UV, "sync", "--quiet", "--frozen", "--python", python]
     subprocess.run(sync, cwd=ROOT, env=environment, check=True)
     interpreter = ROOT / f".venv-{name}" / "bin" / "python"
     if sdk is not None:
@@ -50,7 +50,7 @@ def run(name: str, python: str, *, sdk: str | None = None, full: bool) -> bool:
     selection = [] if full else ["-m", "not slow"]
     print(f"== {name}: Python {python}" + (f", inngest {sdk}" if sdk else ""), flush=True)
     tests = subprocess.run(
-        [str(interpreter), "-m", "pytest", "-q", *selection],
+        [str(interpreter), "-m", "pytest", "-q", "--numprocesses", "auto", *selection],
         cwd=ROOT,
         env=environment,
         check=False,
