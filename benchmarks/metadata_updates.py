@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import inngest
+
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.metadata import MetadataPlugin, metadata
 
@@ -59,9 +60,7 @@ def appends() -> None:
 async def measure(body: Callable[[], None]) -> tuple[float, int]:
     """Return the best time of a run in milliseconds, and how many metadata requests it made."""
     sent = itertools.count()
-    client = inngest.Inngest(
-        app_id="bench", is_production=False, middleware=[MetadataPlugin()]
-    )
+    client = inngest.Inngest(app_id="bench", is_production=False, middleware=[MetadataPlugin()])
 
     async def work() -> None:
         body()

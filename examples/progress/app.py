@@ -22,6 +22,7 @@ from pathlib import Path
 import inngest
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, StreamingResponse
+
 from inngest_plugins.local import LocalEngine, RealClock
 from inngest_plugins.metadata import MetadataPlugin, Snapshot, metadata, subscribe
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import inngest
 import pytest
+
 from inngest_plugins.core import StackEntry
 from inngest_plugins.local import LocalEngine, Run
 from inngest_plugins.metadata import MetadataPlugin

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from inngest_plugins.metadata import (
     Limits,
     MetadataError,
@@ -35,13 +36,13 @@ amounts = st.integers(-5, 5) | st.sampled_from([0.1, 0.2, 0.25, 1.5])
 paths = st.tuples(
     st.sampled_from("abc"), st.lists(st.sampled_from(["p", "q"]) | st.integers(0, 2), max_size=2)
 ).map(lambda parts: (parts[0], *parts[1]))
-operations: st.SearchStrategy[Operation] = st.one_of(
+operations: st.SearchStrategy[Any] = st.one_of(
     st.tuples(st.just("set"), paths, values),
     st.tuples(st.just("delete"), paths, st.none()),
     st.tuples(st.just("append"), paths, st.lists(values, min_size=1, max_size=2)),
     st.tuples(st.just("remove"), paths, values),
     st.tuples(st.just("increment"), paths, amounts),
-)  # type: ignore[assignment]
+)
 documents = st.dictionaries(st.sampled_from("abc"), values, max_size=3)
 
 
@@ -139,7 +140,7 @@ def test_no_operation_fails_on_replay(base: Document, written: list[Operation]) 
 def test_what_check_lets_through_lands_where_it_was_aimed(
     base: Document, written: list[Operation]
 ) -> None:
-    """A checked set is found at its path afterwards, and a checked delete is gone from an object."""
+    """A checked set is found at its path afterwards, and what a checked delete names is gone."""
     for operation in written:
         code, path, operand = operation
         try:
@@ -261,7 +262,7 @@ def test_a_run_has_a_size_limit_over_all_scopes() -> None:
     for target in targets[:16]:
         for _ in range(3):
             target.write(("set", ("k",), "x" * 65_000))
-    with pytest.raises(MetadataLimitError, match="metadata k: .*the metadata of the run"):
+    with pytest.raises(MetadataLimitError, match=r"metadata k: .*the metadata of the run"):
         targets[16].write(("set", ("k",), "x" * 65_000))
     targets[0].write(("delete", ("k",), None))
     targets[16].write(("set", ("k",), "x" * 65_000))
@@ -301,11 +302,11 @@ def test_an_envelope_reads_back() -> None:
     assert Envelope.from_json(json.loads(json.dumps(envelope.to_json()))) == envelope
 
 
-remote_operations: st.SearchStrategy[Operation] = st.one_of(
+remote_operations: st.SearchStrategy[Any] = st.one_of(
     st.tuples(st.just("set"), st.tuples(st.sampled_from("abc")), plain),
     st.tuples(st.just("delete"), st.tuples(st.sampled_from("abc")), st.none()),
     st.tuples(st.just("increment"), st.tuples(st.sampled_from("abc")), st.integers(-5, 5)),
-)  # type: ignore[assignment]
+)
 
 
 def engine_apply(document: Document, entries: list[Any]) -> None:
@@ -380,7 +381,7 @@ def test_updates_have_a_size_limit_too() -> None:
     update = Update("k", LIMITS, "run X")
     for _ in range(3):
         update.write(("set", ("a",), "x" * 40_000))
-    with pytest.raises(MetadataLimitError, match="metadata b: .*run X"):
+    with pytest.raises(MetadataLimitError, match=r"metadata b: .*run X"):
         update.write(("set", ("b",), "x" * 40_000))
     with pytest.raises(MetadataLimitError, match="metadata c"):
         update.replace({"c": "x" * 70_000})

@@ -61,9 +61,7 @@ class Browser:
     async def call(self, method: str, **params: Any) -> Any:
         """Call a method and return its result."""
         self._calls += 1
-        await self._socket.send(
-            json.dumps({"id": self._calls, "method": method, "params": params})
-        )
+        await self._socket.send(json.dumps({"id": self._calls, "method": method, "params": params}))
         while True:
             message = json.loads(await self._socket.recv())
             if message.get("id") == self._calls:

@@ -10,6 +10,7 @@ from typing import Any
 import inngest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.metadata import MetadataPlugin, MetadataValueError, metadata
 from inngest_plugins.metadata._json import same
@@ -19,7 +20,9 @@ from inngest_plugins.metadata._paths import parse
 DEFAULT = "userland.default"
 
 keys = st.sampled_from(["a", "b", "$.a.x", "$.b[0]", "$.c.y.z"])
-values = st.none() | st.integers(-9, 9) | st.lists(st.integers(0, 3), max_size=2) | st.just({"x": 1})
+values = (
+    st.none() | st.integers(-9, 9) | st.lists(st.integers(0, 3), max_size=2) | st.just({"x": 1})
+)
 writes = st.one_of(
     st.tuples(st.just("set"), keys, values),
     st.tuples(st.just("delete"), keys, st.none()),
@@ -114,9 +117,7 @@ async def execute(program: list[Part], *, check_midway: bool) -> Any:
     return run
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(parts, max_size=6))
 def test_any_program_equals_its_successful_operations_applied_once(program: list[Part]) -> None:
     """Whatever is recorded where, and however often it is retried and replayed, it counts once.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import inngest
 import pytest
+
 from inngest_plugins.metadata import (
     MetadataClient,
     MetadataContextError,
@@ -19,6 +20,9 @@ from inngest_plugins.metadata import (
     subscribe,
     subscribe_stream,
 )
+
+if TYPE_CHECKING:
+    from tests.metadata.conftest import App
 
 pytestmark = pytest.mark.anyio
 
@@ -36,12 +40,9 @@ async def numbers(count: int) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("sync", [False, True])
-async def test_subscribers_see_a_run_move(make_app: Any, sync: bool) -> None:
+async def test_subscribers_see_a_run_move(make_app: type[App], sync: bool) -> None:
     """Each change is a snapshot with everything, and the last one says how the run ended."""
     app = make_app(realtime=True)
-    waiting, go = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
     if sync:
 
         @app.function()
@@ -69,7 +70,6 @@ async def test_subscribers_see_a_run_move(make_app: Any, sync: bool) -> None:
             await ctx.step.run("s", step)
             metadata.set("progress", 1)
 
-    del waiting, go, loop
     async with app.engine() as engine:
         await engine.send(inngest.Event(name="fn"))
         run_id = engine.runs[0].id
@@ -88,7 +88,7 @@ async def test_subscribers_see_a_run_move(make_app: Any, sync: bool) -> None:
     assert run_id in repr(snapshots[-1])
 
 
-async def test_replays_are_not_published_again(make_app: Any) -> None:
+async def test_replays_are_not_published_again(make_app: type[App]) -> None:
     """What a replay records again reaches no subscriber again."""
     app = make_app(realtime=True)
 
@@ -107,7 +107,7 @@ async def test_replays_are_not_published_again(make_app: Any) -> None:
     assert statuses == ["running", "completed"]
 
 
-async def test_a_burst_of_changes_is_few_messages(make_app: Any) -> None:
+async def test_a_burst_of_changes_is_few_messages(make_app: type[App]) -> None:
     """Changes that come faster than requests share a snapshot, and the last one has them all."""
     app = make_app(realtime=True)
 
@@ -121,8 +121,8 @@ async def test_a_burst_of_changes_is_few_messages(make_app: Any) -> None:
     assert app.wire.published[-1][2]["kinds"]["default"] == {"n": 2000}
 
 
-async def test_a_failed_run_says_so(make_app: Any) -> None:
-    """The last snapshot of a failed run has status failed; one of an attempt that is retried none."""
+async def test_a_failed_run_says_so(make_app: type[App]) -> None:
+    """The last snapshot of a failed run has status failed; a retried attempt has no last one."""
     app = make_app(realtime=True)
 
     @app.function(retries=1)
@@ -135,7 +135,7 @@ async def test_a_failed_run_says_so(make_app: Any) -> None:
     assert [d["status"] for _, _, d in app.wire.published].count("failed") == 1
 
 
-async def test_a_run_without_realtime_publishes_nothing(app: Any) -> None:
+async def test_a_run_without_realtime_publishes_nothing(app: App) -> None:
     """Nothing is published unless it was asked for."""
 
     @app.function()
@@ -148,7 +148,7 @@ async def test_a_run_without_realtime_publishes_nothing(app: Any) -> None:
 
 
 async def test_an_unreachable_engine_costs_only_the_subscribers(
-    make_app: Any, caplog: pytest.LogCaptureFixture
+    make_app: type[App], caplog: pytest.LogCaptureFixture
 ) -> None:
     """When publishing fails the run is not affected, and the failure is logged once a request."""
     app = make_app(realtime=True)
@@ -180,7 +180,7 @@ async def test_an_unreachable_engine_costs_only_the_subscribers(
 
 
 async def test_a_message_that_is_too_long_is_not_cut(
-    make_app: Any, caplog: pytest.LogCaptureFixture
+    make_app: type[App], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A snapshot beyond what the server takes is left out and logged, not published in part."""
     app = make_app(realtime=True)
@@ -194,7 +194,7 @@ async def test_a_message_that_is_too_long_is_not_cut(
     assert "exceeds the server's" in caplog.text
 
 
-async def test_streams_forward_and_hand_on(make_app: Any) -> None:
+async def test_streams_forward_and_hand_on(make_app: type[App]) -> None:
     """Chunks reach the reader and the subscriber in order, none lost, and both see the end."""
     app = make_app(realtime=True)
 
@@ -218,7 +218,7 @@ async def test_streams_forward_and_hand_on(make_app: Any) -> None:
         assert engine.runs[0].output == list(range(20))
 
 
-async def test_a_stream_that_breaks_off_ends_for_subscribers(make_app: Any) -> None:
+async def test_a_stream_that_breaks_off_ends_for_subscribers(make_app: type[App]) -> None:
     """A source that raises, or a chunk that is no JSON, ends the stream and reaches the reader."""
     app = make_app(realtime=True)
 
@@ -247,7 +247,7 @@ async def test_a_stream_that_breaks_off_ends_for_subscribers(make_app: Any) -> N
     ]
 
 
-async def test_the_embedded_engine_must_be_passed(make_app: Any) -> None:
+async def test_the_embedded_engine_must_be_passed(make_app: type[App]) -> None:
     """Subscribing by the client of an embedded engine says to pass the engine."""
     app = make_app(realtime=True)
 
@@ -260,7 +260,7 @@ async def test_the_embedded_engine_must_be_passed(make_app: Any) -> None:
     assert (await app.run()).output is True
 
 
-async def test_a_subscription_survives_what_is_not_for_it(make_app: Any) -> None:
+async def test_a_subscription_survives_what_is_not_for_it(make_app: type[App]) -> None:
     """Messages of another shape on the same topics are passed over."""
 
     class Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from inngest_plugins.metadata import MetadataKeyError
 from inngest_plugins.metadata._paths import parse, render, top_level
 

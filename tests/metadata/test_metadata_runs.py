@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
+
 from inngest_plugins.core import Call, Hooks, Layer, Memo, Outcome, Plugin
 from inngest_plugins.metadata import (
     MetadataContextError,
@@ -18,6 +19,9 @@ from inngest_plugins.metadata import (
     MetadataValueError,
     metadata,
 )
+
+if TYPE_CHECKING:
+    from tests.metadata.conftest import App
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +34,7 @@ def shown(run: Any, target: str = "run", kind: str = DEFAULT) -> Any:
 
 
 @pytest.mark.parametrize("sync", [False, True])
-async def test_writes_belong_to_where_they_are_made(app: Any, sync: bool) -> None:
+async def test_writes_belong_to_where_they_are_made(app: App, sync: bool) -> None:
     """In a step they belong to the step, in the body to the run, and both can be chosen."""
 
     def in_step() -> str:
@@ -80,7 +84,7 @@ async def test_writes_belong_to_where_they_are_made(app: Any, sync: bool) -> Non
 
 
 @pytest.mark.parametrize("sync", [False, True])
-async def test_reads_in_the_middle_of_a_replay_see_what_came_before(app: Any, sync: bool) -> None:
+async def test_reads_in_the_middle_of_a_replay_see_what_came_before(app: App, sync: bool) -> None:
     """At each point of the body a read gives what was recorded before it, on every replay."""
     seen: list[list[Any]] = []
 
@@ -125,7 +129,7 @@ async def test_reads_in_the_middle_of_a_replay_see_what_came_before(app: Any, sy
     assert all(reads == full[: len(reads)] for reads in seen)
 
 
-async def test_a_hundred_replays_lose_and_repeat_nothing(app: Any) -> None:
+async def test_a_hundred_replays_lose_and_repeat_nothing(app: App) -> None:
     """After a hundred replays on any worker each step's increment counts once."""
     totals: list[int] = []
 
@@ -152,8 +156,8 @@ async def test_a_hundred_replays_lose_and_repeat_nothing(app: Any) -> None:
 
 
 @pytest.mark.parametrize("sync", [False, True])
-async def test_a_failed_attempt_is_reported_and_does_not_count(app: Any, sync: bool) -> None:
-    """A retried attempt's metadata goes to that attempt, and neither view nor last attempt has it."""
+async def test_a_failed_attempt_is_reported_and_does_not_count(app: App, sync: bool) -> None:
+    """A retried attempt's metadata goes to that attempt; the view and the last attempt lack it."""
     attempts: list[int] = []
 
     def flaky() -> None:
@@ -188,7 +192,7 @@ async def test_a_failed_attempt_is_reported_and_does_not_count(app: Any, sync: b
     assert run.output == {"n": 1, "attempt": 3, "log": [3], "by-step": 3}
 
 
-async def test_a_step_that_failed_for_good_is_reported_and_does_not_count(app: Any) -> None:
+async def test_a_step_that_failed_for_good_is_reported_and_does_not_count(app: App) -> None:
     """The last attempt of a failed step shows what it recorded; the run's view does not."""
 
     async def broken() -> None:
@@ -208,7 +212,7 @@ async def test_a_step_that_failed_for_good_is_reported_and_does_not_count(app: A
     assert shown(run, "a") == {"row": 17}
 
 
-async def test_a_step_that_must_not_be_retried_is_reported(app: Any) -> None:
+async def test_a_step_that_must_not_be_retried_is_reported(app: App) -> None:
     """What a step recorded before NonRetriableError ended the run is shown."""
 
     async def broken() -> None:
@@ -224,7 +228,7 @@ async def test_a_step_that_must_not_be_retried_is_reported(app: Any) -> None:
     assert shown(run, "a") == {"row": 17}
 
 
-async def test_a_function_that_is_retried_records_again_and_counts_once(app: Any) -> None:
+async def test_a_function_that_is_retried_records_again_and_counts_once(app: App) -> None:
     """The body's metadata after the last step is that of its last attempt."""
 
     @app.function()
@@ -239,7 +243,7 @@ async def test_a_function_that_is_retried_records_again_and_counts_once(app: Any
     assert shown(run) == {"tries": 1, "attempt": 2}
 
 
-async def test_parallel_steps_each_record_and_all_is_seen_afterwards(app: Any) -> None:
+async def test_parallel_steps_each_record_and_all_is_seen_afterwards(app: App) -> None:
     """Steps of a group do not see one another's metadata; the code behind the group sees all."""
 
     @app.function()
@@ -266,7 +270,7 @@ async def test_parallel_steps_each_record_and_all_is_seen_afterwards(app: Any) -
     assert sum(sent.entries[0]["values"] == {"before": 1} for sent in app.wire.sent) == 1
 
 
-async def test_code_between_the_steps_of_a_branch_is_sent(app: Any) -> None:
+async def test_code_between_the_steps_of_a_branch_is_sent(app: App) -> None:
     """What the body records inside a branch of a group, between two of its steps, is shown."""
 
     @app.function()
@@ -287,7 +291,7 @@ async def test_code_between_the_steps_of_a_branch_is_sent(app: Any) -> None:
     assert shown(run) == {"between-l": True, "between-r": True}
 
 
-async def test_repeated_step_ids_are_told_apart(app: Any) -> None:
+async def test_repeated_step_ids_are_told_apart(app: App) -> None:
     """The second use of a step id has metadata of its own."""
 
     @app.function()
@@ -306,7 +310,7 @@ async def test_repeated_step_ids_are_told_apart(app: Any) -> None:
     assert shown(run, "same:1") == {"number": 1}
 
 
-async def test_scopes_can_be_read_on_their_own(app: Any) -> None:
+async def test_scopes_can_be_read_on_their_own(app: App) -> None:
     """`run()` and `step(id)` read what was recorded for just them; `metadata` reads everything."""
 
     @app.function()
@@ -337,7 +341,7 @@ async def test_scopes_can_be_read_on_their_own(app: Any) -> None:
     ]
 
 
-async def test_values_are_copied_both_ways(app: Any) -> None:
+async def test_values_are_copied_both_ways(app: App) -> None:
     """Changing what was recorded or read changes no metadata."""
 
     @app.function()
@@ -353,7 +357,7 @@ async def test_values_are_copied_both_ways(app: Any) -> None:
     assert (await app.run()).output == {"list": [1]}
 
 
-async def test_delete_remove_decrement_and_replace_do_what_they_say(app: Any) -> None:
+async def test_delete_remove_decrement_and_replace_do_what_they_say(app: App) -> None:
     """Each operation has its effect in the view and at the engine."""
 
     @app.function()
@@ -376,7 +380,7 @@ async def test_delete_remove_decrement_and_replace_do_what_they_say(app: Any) ->
     assert shown(run, "s") == {"only": 1}
 
 
-async def test_hooks_record_for_the_run(make_app: Any) -> None:
+async def test_hooks_record_for_the_run(make_app: type[App]) -> None:
     """Metadata that hooks record, early and late, is shown with the run."""
     hooks = Hooks("recording")
     outer = Hooks("outer", layer=Layer.OBSERVE, fail_open=False)
@@ -409,7 +413,7 @@ async def test_hooks_record_for_the_run(make_app: Any) -> None:
     assert len(per_request) == 2
 
 
-async def test_a_failure_handler_records_for_its_own_run(app: Any) -> None:
+async def test_a_failure_handler_records_for_its_own_run(app: App) -> None:
     """An on_failure handler is a run of its own, and can write to the run that failed."""
 
     async def on_failure(ctx: inngest.Context) -> None:
@@ -488,7 +492,7 @@ async def test_a_function_without_the_plugin_is_named() -> None:
     assert "'bare-fn', which has no MetadataPlugin" in run.error["message"]
 
 
-async def test_no_run_without_metadata_pays_a_request(app: Any) -> None:
+async def test_no_run_without_metadata_pays_a_request(app: App) -> None:
     """A run that records nothing sends nothing, and its results travel bare."""
 
     @app.function()
@@ -536,7 +540,7 @@ class Contract(Plugin):
         self.seen.append(outcome.output)
 
 
-async def test_it_travels_unseen_and_encrypted(make_app: Any) -> None:
+async def test_it_travels_unseen_and_encrypted(make_app: type[App]) -> None:
     """Handler and validation see the bare result; what is stored is what encryption made of it."""
     contract = Contract()
     app = make_app(Scrambler(), contract)
@@ -558,13 +562,13 @@ async def test_it_travels_unseen_and_encrypted(make_app: Any) -> None:
     assert any("readable at the engine" in line for line in app.plugin.diagnose(_secret_stack(app)))
 
 
-def _secret_stack(app: Any) -> Any:
+def _secret_stack(app: App) -> Any:
     from inngest_plugins.core import Stack
 
     return Stack.of(app.client)
 
 
-async def test_a_step_that_validation_refuses_does_not_count(make_app: Any) -> None:
+async def test_a_step_that_validation_refuses_does_not_count(make_app: type[App]) -> None:
     """When an outer plugin turns a result into an error, the attempt is reported as failed."""
     refusals: list[int] = []
 
@@ -593,8 +597,8 @@ async def test_a_step_that_validation_refuses_does_not_count(make_app: Any) -> N
     assert shown(run, "a") == {"n": 1}
 
 
-async def test_a_request_that_crashes_after_the_step_counts_once(make_app: Any) -> None:
-    """When the answer never reaches the engine, the step runs again and its metadata counts once."""
+async def test_a_request_that_crashes_after_the_step_counts_once(make_app: type[App]) -> None:
+    """When the answer never reaches the engine the step runs again, and counts once."""
     crashes: list[int] = []
     hooks = Hooks("crashing", fail_open=False)
 
@@ -623,7 +627,7 @@ async def test_a_request_that_crashes_after_the_step_counts_once(make_app: Any) 
     assert shown(run, "a") == {"n": 1}
 
 
-async def test_errors_name_the_key_and_record_nothing(app: Any) -> None:
+async def test_errors_name_the_key_and_record_nothing(app: App) -> None:
     """What is wrong with a key, kind, value or size raises where it is recorded."""
 
     @app.function()
@@ -656,7 +660,7 @@ async def test_errors_name_the_key_and_record_nothing(app: Any) -> None:
     assert run.output == {"text": "a"}
 
 
-async def test_what_is_recorded_too_late_is_refused(app: Any) -> None:
+async def test_what_is_recorded_too_late_is_refused(app: App) -> None:
     """A background task that outlives its step or request gets an error, not silence."""
     tasks: list[asyncio.Task[None]] = []
     errors: list[str] = []
@@ -686,7 +690,7 @@ async def test_what_is_recorded_too_late_is_refused(app: Any) -> None:
     assert all("over" in error or "ended" in error for error in errors)
 
 
-async def test_threads_of_a_step_record_together(app: Any) -> None:
+async def test_threads_of_a_step_record_together(app: App) -> None:
     """Threads that carry the step's context record for it, and no increment is lost."""
 
     @app.function()
@@ -704,7 +708,7 @@ async def test_threads_of_a_step_record_together(app: Any) -> None:
     assert (await app.run()).output == [2000, 2000]
 
 
-async def test_runs_at_the_same_time_do_not_mix(app: Any) -> None:
+async def test_runs_at_the_same_time_do_not_mix(app: App) -> None:
     """Runs that interleave in one process each have their own metadata."""
 
     @app.function()
@@ -725,7 +729,7 @@ async def test_runs_at_the_same_time_do_not_mix(app: Any) -> None:
     assert all(output["n"] == 1 for output in outputs)
 
 
-async def test_sleeping_and_waiting_lose_nothing(app: Any) -> None:
+async def test_sleeping_and_waiting_lose_nothing(app: App) -> None:
     """Requests that only plan, sleep or wait send what the body recorded before."""
 
     @app.function()
@@ -744,7 +748,7 @@ async def test_sleeping_and_waiting_lose_nothing(app: Any) -> None:
 
 
 async def test_an_unreadable_attachment_is_left_out(
-    make_app: Any, caplog: pytest.LogCaptureFixture
+    make_app: type[App], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A step's metadata that cannot be read is logged and left out; the run goes on."""
 

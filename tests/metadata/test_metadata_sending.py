@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import inngest
 import pytest
+
 from inngest_plugins.core import Call, Hooks
 from inngest_plugins.metadata import (
     Limits,
@@ -18,13 +19,16 @@ from inngest_plugins.metadata import (
     metadata,
 )
 
+if TYPE_CHECKING:
+    from tests.metadata.conftest import App
+
 pytestmark = pytest.mark.anyio
 
 DEFAULT = "userland.default"
 OTHER_RUN = "01J00000000000000000000000"
 
 
-def merged(app: Any) -> list[tuple[str, Any]]:
+def merged(app: App) -> list[tuple[str, Any]]:
     """Return the merged values of each request, with the step or "run" they were for."""
     return [
         (sent.target.get("step_id", "run"), entry["values"])
@@ -47,7 +51,7 @@ def failing(error: Exception | httpx.Response) -> Any:
     return fault
 
 
-async def test_each_scope_is_one_request_with_what_is_new(app: Any) -> None:
+async def test_each_scope_is_one_request_with_what_is_new(app: App) -> None:
     """A request of the run sends each scope at most once, and nothing that a replay repeats."""
 
     @app.function()
@@ -77,7 +81,7 @@ async def test_each_scope_is_one_request_with_what_is_new(app: Any) -> None:
     ]
 
 
-async def test_kinds_of_one_scope_share_a_request(app: Any) -> None:
+async def test_kinds_of_one_scope_share_a_request(app: App) -> None:
     """Several kinds of one scope are entries of one request."""
 
     @app.function()
@@ -93,7 +97,7 @@ async def test_kinds_of_one_scope_share_a_request(app: Any) -> None:
     "error", [httpx.ConnectError("no route"), httpx.ReadTimeout("slow"), httpx.Response(503)]
 )
 async def test_an_unreachable_engine_does_not_fail_the_run(
-    app: Any, caplog: pytest.LogCaptureFixture, error: Any
+    app: App, caplog: pytest.LogCaptureFixture, error: Any
 ) -> None:
     """What could not be sent is sent with the next flush, with the values of then; logged once."""
     app.wire.fault = failing(error)
@@ -122,7 +126,7 @@ async def test_an_unreachable_engine_does_not_fail_the_run(
     assert len(warnings) == 1
 
 
-async def test_the_next_run_sends_what_the_last_request_of_another_could_not(app: Any) -> None:
+async def test_the_next_run_sends_what_the_last_request_of_another_could_not(app: App) -> None:
     """What the end of a run could not send goes out with the next flush of any run."""
     app.wire.fault = failing(httpx.ConnectError("no route"))
 
@@ -141,7 +145,7 @@ async def test_the_next_run_sends_what_the_last_request_of_another_could_not(app
 
 
 async def test_what_the_engine_refuses_is_not_sent_again(
-    app: Any, caplog: pytest.LogCaptureFixture
+    app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A refusal is logged with the engine's reason, and the run is not affected."""
     app.wire.fault = failing(
@@ -162,7 +166,7 @@ async def test_what_the_engine_refuses_is_not_sent_again(
 
 
 async def test_a_refusal_without_a_reason_is_reported_too(
-    app: Any, caplog: pytest.LogCaptureFixture
+    app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An answer that is no JSON object does not hide the failure."""
     app.wire.fault = failing(httpx.Response(404, text="nothing here"))
@@ -175,7 +179,7 @@ async def test_a_refusal_without_a_reason_is_reported_too(
     assert "answered 404" in caplog.text
 
 
-async def test_flush_sends_at_once_and_says_when_it_could_not(app: Any) -> None:
+async def test_flush_sends_at_once_and_says_when_it_could_not(app: App) -> None:
     """`flush` returns when the engine has the metadata, and raises when it does not."""
     shown: list[Any] = []
 
@@ -208,7 +212,7 @@ async def test_flush_sends_at_once_and_says_when_it_could_not(app: Any) -> None:
     assert run.metadata["run"][DEFAULT] == {"begun": True, "phase": 1, "end": True}
 
 
-async def test_sync_functions_flush_too(app: Any) -> None:
+async def test_sync_functions_flush_too(app: App) -> None:
     """`flush_sync` sends at once from a sync function and its steps."""
 
     @app.function()
@@ -223,7 +227,7 @@ async def test_sync_functions_flush_too(app: Any) -> None:
     assert (await app.run()).output == 1
 
 
-async def test_a_failed_attempt_takes_back_what_it_flushed(app: Any) -> None:
+async def test_a_failed_attempt_takes_back_what_it_flushed(app: App) -> None:
     """What was flushed before the attempt failed ends up at that attempt, and nowhere else."""
 
     @app.function()
@@ -246,7 +250,7 @@ async def test_a_failed_attempt_takes_back_what_it_flushed(app: Any) -> None:
     assert run.metadata["run"][DEFAULT] == {"phase": "try-1"}
 
 
-async def test_other_limits_can_be_set(make_app: Any) -> None:
+async def test_other_limits_can_be_set(make_app: type[App]) -> None:
     """A self-hosted server's limits replace the built-in ones."""
     app = make_app(limits=Limits(scope_bytes=10, key_bytes=3))
 
@@ -264,7 +268,7 @@ async def test_other_limits_can_be_set(make_app: Any) -> None:
 # ------------------------------------------------------------ other runs
 
 
-async def test_children_increment_their_parent_and_lose_nothing(app: Any) -> None:
+async def test_children_increment_their_parent_and_lose_nothing(app: App) -> None:
     """Fifty parallel children, each with a failing first attempt, count exactly fifty."""
 
     @app.function("child")
@@ -294,7 +298,7 @@ async def test_children_increment_their_parent_and_lose_nothing(app: Any) -> Non
     assert shown["tenths"] == pytest.approx(5)
 
 
-async def test_the_link_to_the_parent_is_hidden_from_the_handler(app: Any) -> None:
+async def test_the_link_to_the_parent_is_hidden_from_the_handler(app: App) -> None:
     """A child's event data is what the parent passed, and parent and root are told apart."""
 
     @app.function("grandchild")
@@ -323,7 +327,7 @@ async def test_the_link_to_the_parent_is_hidden_from_the_handler(app: Any) -> No
 
 
 @pytest.mark.parametrize("link", [{}, {"parent": "../../x", "root": 7}, "x"])
-async def test_a_forged_link_leads_nowhere(make_app: Any, link: Any) -> None:
+async def test_a_forged_link_leads_nowhere(make_app: type[App], link: Any) -> None:
     """A link that holds no run ids is no link, so nothing unchecked reaches a URL."""
     app = make_app()
 
@@ -335,7 +339,7 @@ async def test_a_forged_link_leads_nowhere(make_app: Any, link: Any) -> None:
     assert run.output is False
 
 
-async def test_increments_of_the_body_are_sent_once(app: Any) -> None:
+async def test_increments_of_the_body_are_sent_once(app: App) -> None:
     """Replays, failed attempts and targeted requests of a group repeat no increment."""
 
     @app.function()
@@ -349,9 +353,11 @@ async def test_increments_of_the_body_are_sent_once(app: Any) -> None:
 
         await ctx.step.run("a", step)
         other.increment("middle")
-        await ctx.group.parallel(
-            tuple((lambda n=n: ctx.step.run(f"p{n}", step)) for n in range(3))
-        )
+
+        def branch(number: int) -> Any:
+            return lambda: ctx.step.run(f"p{number}", step)
+
+        await ctx.group.parallel(tuple(branch(number) for number in range(3)))
         other.increment("end")
         if ctx.attempt == 0:
             raise ValueError("once more")
@@ -366,7 +372,7 @@ async def test_increments_of_the_body_are_sent_once(app: Any) -> None:
     assert adds == [{"start": 1}, {"middle": 1}, {"end": 1}]
 
 
-async def test_flushing_holds_back_increments_of_others(app: Any) -> None:
+async def test_flushing_holds_back_increments_of_others(app: App) -> None:
     """An attempt that flushes and then fails has not counted at another run."""
 
     @app.function()
@@ -388,7 +394,7 @@ async def test_flushing_holds_back_increments_of_others(app: Any) -> None:
     assert adds == [{"body": 1, "n": 1}]
 
 
-async def test_an_increment_that_may_have_arrived_is_not_sent_again(app: Any) -> None:
+async def test_an_increment_that_may_have_arrived_is_not_sent_again(app: App) -> None:
     """A lost answer loses at most that increment; a refused connection loses none."""
 
     @app.function()
@@ -413,7 +419,7 @@ async def test_an_increment_that_may_have_arrived_is_not_sent_again(app: Any) ->
         assert adds() == [{"n": 1}, {"n": 3}]
 
 
-async def test_the_own_run_by_its_id_is_the_own_run(app: Any) -> None:
+async def test_the_own_run_by_its_id_is_the_own_run(app: App) -> None:
     """`run(run_id)` with the current id can do all that `run()` can."""
 
     @app.function()
@@ -426,7 +432,7 @@ async def test_the_own_run_by_its_id_is_the_own_run(app: Any) -> None:
     assert (await app.run()).output == [1]
 
 
-async def test_a_client_writes_to_any_run_from_outside(app: Any) -> None:
+async def test_a_client_writes_to_any_run_from_outside(app: App) -> None:
     """`MetadataClient` sends chained writes to a run and its steps, async and sync."""
 
     @app.function()
@@ -453,7 +459,7 @@ async def test_a_client_writes_to_any_run_from_outside(app: Any) -> None:
             runs.run(run.id).replace({"k" * 300: 1})
 
 
-async def test_a_client_says_what_it_could_not_send_and_keeps_it(app: Any) -> None:
+async def test_a_client_says_what_it_could_not_send_and_keeps_it(app: App) -> None:
     """`send` raises, and sends the same again when it is called again."""
 
     @app.function()
@@ -472,7 +478,7 @@ async def test_a_client_says_what_it_could_not_send_and_keeps_it(app: Any) -> No
         assert run.metadata["run"][DEFAULT] == {"a": 1, "n": 1}
 
 
-async def test_a_cancelled_request_sends_nothing(app: Any) -> None:
+async def test_a_cancelled_request_sends_nothing(app: App) -> None:
     """When the request is cancelled the engine asks again, so nothing is sent for it."""
     import anyio
 
@@ -490,7 +496,9 @@ async def test_a_cancelled_request_sends_nothing(app: Any) -> None:
     assert app.wire.sent == []
 
 
-async def test_a_plugin_that_breaks_the_request_lets_no_increment_count(make_app: Any) -> None:
+async def test_a_plugin_that_breaks_the_request_lets_no_increment_count(
+    make_app: type[App],
+) -> None:
     """When another plugin fails the answer, the run's code runs again, and counts then."""
     broken: list[int] = []
     hooks = Hooks("breaking", fail_open=False)
@@ -510,3 +518,32 @@ async def test_a_plugin_that_breaks_the_request_lets_no_increment_count(make_app
     await app.run()
     adds = [e["values"] for sent in app.wire.sent for e in sent.entries if e["op"] == "add"]
     assert adds == [{"n": 1}]
+
+
+async def test_a_flush_waits_for_subscribers_messages_too(make_app: type[App]) -> None:
+    """After `flush` everything recorded so far has been published."""
+    app = make_app(realtime=True)
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> Any:
+        metadata.set("n", 1)
+        await metadata.flush()
+        return [data["kinds"]["default"] for _, _, data in app.wire.published][-1]
+
+    assert (await app.run()).output == {"n": 1}
+
+
+async def test_another_run_s_metadata_can_be_replaced(app: App) -> None:
+    """`replace` and `delete` reach another run as the engine's set and delete."""
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> None:
+        metadata.run(OTHER_RUN).set("a", 1).replace({"b": 1}).increment("b").delete("c")
+        metadata.run(OTHER_RUN, kind="x").delete("d")
+
+    await app.run()
+    (sent,) = app.wire.sent
+    assert sent.entries == [
+        {"kind": DEFAULT, "op": "set", "values": {"b": 2}},
+        {"kind": "userland.x", "op": "delete", "values": {"d": None}},
+    ]

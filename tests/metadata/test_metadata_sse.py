@@ -13,6 +13,8 @@ import fastapi
 import inngest
 import pytest
 import uvicorn
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
 from inngest_plugins.metadata import (
     MetadataClient,
     MetadataSendError,
@@ -21,7 +23,6 @@ from inngest_plugins.metadata import (
     subscribe_stream,
 )
 from inngest_plugins.metadata import _subscribe as subscribing
-from starlette.responses import JSONResponse, Response, StreamingResponse
 
 pytestmark = pytest.mark.anyio
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from inngest_plugins.metadata import MetadataValueError
 from inngest_plugins.metadata._json import copy, dumps, normalize, number, same, size
 

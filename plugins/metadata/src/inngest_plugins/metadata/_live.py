@@ -160,7 +160,7 @@ class Publisher:
                 )
                 status = response.status_code
                 problem = None if status < 400 else f"the engine answered {status}"
-            except Exception as err:  # noqa: BLE001 - the SDK's HTTP layer raises bare ones
+            except Exception as err:
                 problem = str(err)
         if problem is not None and not self._silent:
             self._silent = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import anyio.to_thread
 
@@ -69,6 +69,10 @@ class Metadata(LocalWrites):
 
     # ------------------------------------------------------------ choosing what is meant
 
+    @overload
+    def run(self, run_id: None = None, *, kind: str | None = None) -> ScopeMetadata: ...
+    @overload
+    def run(self, run_id: str, *, kind: str | None = None) -> ScopeMetadata | OtherMetadata: ...
     def run(
         self, run_id: str | None = None, *, kind: str | None = None
     ) -> ScopeMetadata | OtherMetadata:

@@ -159,7 +159,7 @@ def _post_once(api: EngineApi, batch: Batch) -> tuple[_Fate, str | None]:
             content=dumps(batch.to_json()).encode(),
             headers={"Content-Type": "application/json"},
         )
-    except Exception as err:  # noqa: BLE001 - the SDK's HTTP layer raises bare ones
+    except Exception as err:
         return (_Fate.UNSENT if _never_arrived(err) else _Fate.UNKNOWN), _describe(err)
     if response.status_code >= httpx.codes.BAD_REQUEST:
         return _Fate.REFUSED, f"the engine answered {response.status_code}{_reason(response)}"
