@@ -120,6 +120,7 @@ class Ledger:
         self._keep_messages = keep_messages
         self._step_ran = False
         self._pending: list[_Ended] = []
+        self._cut_off: list[tuple[ReadableSpan, Point, StartTimes]] = []
         self._siblings: dict[tuple[int, str], SpanIds] = {}
         self._detached = 0
         self._verdict: Verdict | None = None
@@ -187,7 +188,8 @@ class Ledger:
             return
         error = sys.exc_info()[1]
         if _is_control_flow(error):
-            starts.remember(span)
+            if origin.begun is not None and not self._targeted and not self.closed:
+                self._cut_off.append((span, origin.begun, starts))
             return
         point = self.territory.point()
         after_step = self._step_ran
@@ -223,9 +225,12 @@ class Ledger:
 
     def _settle(self, verdict: Verdict) -> None:
         pending, self._pending = self._pending, []
+        # What began before this request was seen to start by an earlier one, if in this process.
+        for span, begun, starts in self._cut_off:
+            if self.territory.is_new(begun, ended=True):
+                starts.remember(span)
+        self._cut_off.clear()
         if verdict is Verdict.REPEATED:
-            for ended in pending:
-                ended.starts.remember(ended.span)
             return
         final = verdict is Verdict.ENDED
         new = [ended for ended in pending if self._is_new(ended, final=final)]
@@ -258,7 +263,6 @@ class Ledger:
         for ended in new:
             span_id = ids.get(int(context_of(ended.span).span_id))
             if span_id is None:
-                ended.starts.remember(ended.span)
                 continue
             parent = ended.span.parent
             span = rewritten(
