@@ -434,7 +434,7 @@ def test_reused_step_ids(setting: str, kind: Kind) -> None:
     scene = Scene(setting, kind, body)
     for done in range(3):
         memos = {"a" if n == 0 else f"a:{n}": {"data": n} for n in range(done)}
-        assert scene.post(memos=memos).op["userland"]["index"] == (done or None)
+        assert scene.post(memos=memos).op["id"] == hashed("a" if done == 0 else f"a:{done}")
         assert scene.log == [*OPEN, *NEW, "around_step", f"run {done}", "~around_step", *END]
     assert scene.post(memos={"a": ONE, "a:1": ONE, "a:2": ONE}).body == [1, 1, 1]
     assert scene.log == [*OPEN, *NEW, *END]

@@ -194,13 +194,15 @@ class Call(Keyed):
 
     @property
     def request_id(self) -> str | None:
-        """The engine's id of this request."""
-        return self.ctx.request_id
+        """The engine's id of this request; None under SDKs that do not hand it on."""
+        request_id: str | None = getattr(self.ctx, "request_id", None)
+        return request_id
 
     @property
     def job_id(self) -> str | None:
-        """The engine's id of the queue job."""
-        return self.ctx.job_id
+        """The engine's id of the queue job; None under SDKs that do not hand it on."""
+        job_id: str | None = getattr(self.ctx, "job_id", None)
+        return job_id
 
     @property
     def logger(self) -> Any:

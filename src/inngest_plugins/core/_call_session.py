@@ -196,10 +196,11 @@ class CallSession:
             if call.failure is not None:
                 raise _sdk.interrupt_at(info)
         op = info.op.value
+        step_id, index = _sdk.identity_of(info)
         step = Step(
-            id=info.display_name,
+            id=step_id,
             hashed_id=info.id,
-            index=(info.userland.index or 0) if info.userland is not None else 0,
+            index=index,
             op=op,
             name=info.name or info.display_name,
             parallel=_sdk.in_parallel(),
@@ -513,7 +514,7 @@ class CallSession:
         # One request runs one step; user code that starts several at once (`asyncio.gather`) or
         # swallows the SDK's interrupt can have run more. The SDK answers with the first.
         for step in self._ran:
-            if step.id == step_id:
+            if step_id in (step.id, f"{step.id}:{step.index}"):
                 return step
         raise PluginsError(
             f"the SDK reported a result of step {step_id!r}, which the plugins have not seen run "

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -121,6 +122,20 @@ def replace_report_step(ctx: AnyContext, wrap: Callable[[Any], Any]) -> None:
 def replace_send_event(ctx: AnyContext, wrap: Callable[[Any], Any]) -> None:
     """Put a wrapper in front of this request's `ctx.step.send_event`."""
     ctx.step.send_event = wrap(ctx.step.send_event)  # type: ignore[method-assign]
+
+
+def identity_of(info: StepInfo) -> tuple[str, int]:
+    """Return the id that the user gave a step, and how often it had been used before.
+
+    Older SDKs have no field for the latter: their display name of a reused id is `"<id>:<n>"`.
+    """
+    userland = getattr(info, "userland", None)
+    if userland is not None:
+        return info.display_name, userland.index or 0
+    step_id, _, number = info.display_name.rpartition(":")
+    if step_id and number.isdecimal():
+        return step_id, int(number)
+    return info.display_name, 0
 
 
 def notice_start(manager: Manager, started: Callable[[], None], *, is_async: bool) -> None:
@@ -258,6 +273,14 @@ def uninstall() -> None:
 
 
 def _wrapped(original: Any, wrapper: AroundCall) -> Any:
+    if inspect.iscoroutinefunction(wrapper):
+        # Starlette's background tasks, for one, ask `client.send` whether it wants to be awaited.
+        @functools.wraps(original)
+        async def coroutine_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await wrapper(original, self, *args, **kwargs)
+
+        return coroutine_method
+
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return wrapper(original, self, *args, **kwargs)

@@ -164,7 +164,7 @@ def _open(
         records = bridge.records
     session = CallSession(
         call,
-        Dispatcher(function.id, records, ctx.run_id, ctx.request_id),
+        Dispatcher(function.id, records, ctx.run_id, call.request_id),
         memos,
         portal,
     )
