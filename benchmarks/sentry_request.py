@@ -2,7 +2,8 @@
 
 Everything in one process and one run: the same FastAPI app is called in process, Sentry's
 transport keeps envelopes in memory, and the variants take turns. Times are processor time of the
-event loop's thread, which other load on the machine changes little. Run it with `python benchmarks/sentry_request.py`.
+event loop's thread, which other load on the machine changes little. "core alone" is a plugin with
+the same hooks that do nothing. Run it with `python benchmarks/sentry_request.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ import inngest.fast_api
 import sentry_sdk
 from inngest.experimental.sentry_middleware import SentryMiddleware
 from sentry_sdk.envelope import Envelope
+from sentry_sdk.integrations.fastapi import FastApiIntegration
+from sentry_sdk.integrations.starlette import StarletteIntegration
 from sentry_sdk.transport import Transport
 
+from inngest_plugins.core import Call, Layer, Outcome, Plugin, Step
 from inngest_plugins.sentry import SentryPlugin
 
 QUERY = b"fnId=bench-work&stepId=step"
@@ -41,6 +45,20 @@ class MemoryTransport(Transport):
     def capture_envelope(self, envelope: Envelope) -> None:
         del envelope
         MemoryTransport.count += 1
+
+
+class Nothing(Plugin):
+    """The same hooks, empty."""
+
+    layer = Layer.OBSERVE
+
+    def transform_input(self, call: Call) -> None: ...
+    def before_memoization(self, call: Call) -> None: ...
+    def after_memoization(self, call: Call) -> None: ...
+    def around_step(self, call: Call, step: Step) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def transform_output(self, call: Call, outcome: Outcome) -> None: ...
 
 
 def app_with(middleware: list[Any], *, fails: bool) -> Any:
@@ -118,6 +136,7 @@ async def compare(rounds: int, *, memos: int, fails: bool) -> None:
     variants: dict[str, Callable[[], list[Any]]] = {
         "no middleware": list,
         "experimental": lambda: [SentryMiddleware],
+        "core alone": lambda: [Nothing()],
         "plugin": lambda: [SentryPlugin()],
     }
     apps = {name: app_with(make(), fails=fails) for name, make in variants.items()}
@@ -126,7 +145,7 @@ async def compare(rounds: int, *, memos: int, fails: bool) -> None:
     sent: dict[str, int] = dict.fromkeys(apps, 0)
     for n in range(rounds + 20):
         order = list(apps.items())
-        for name, app in order[n % 3 :] + order[: n % 3]:
+        for name, app in order[n % len(order) :] + order[: n % len(order)]:
             before = MemoryTransport.count
             seconds = await post(app, body)
             if n >= 20:
@@ -198,11 +217,17 @@ def init(**options: Any) -> None:
 
 async def main(rounds: int) -> None:
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-    for title, options in (
-        ("errors only", {}),
-        ("traces_sample_rate=1.0 (the experimental middleware makes no spans)", {"rate": 1.0}),
-    ):
-        init(traces_sample_rate=options.get("rate"))
+    web = [StarletteIntegration(), FastApiIntegration()]
+    settings: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("Sentry's default integrations", {}),
+        ("with the FastAPI integration", {"integrations": web}),
+        (
+            "with the FastAPI integration and traces_sample_rate=1.0",
+            {"integrations": web, "traces_sample_rate": 1.0},
+        ),
+    )
+    for title, options in settings:
+        init(**options)
         print(title)
         for what, memos, fails in (
             ("first request, one step", 0, False),

@@ -16,7 +16,6 @@ from sentry_sdk.scope import add_global_event_processor
 
 from inngest_plugins.core import (
     Call,
-    CallKey,
     Layer,
     Memo,
     Outcome,
@@ -30,7 +29,7 @@ from ._flush import Flusher, is_serverless
 from ._performance import records_transactions
 from ._privacy import Decrypted
 from ._queues import begin_publish, end_publish
-from ._request import Request
+from ._request import REQUEST, Request
 from ._settings import BeforeCapture, Capture, CaughtStepErrors, Settings, StepErrors
 from ._step_names import StepNames
 from ._trace import Carrier, take_carrier, without_carrier_in_event
@@ -39,7 +38,6 @@ from ._turns import Turns
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
-_REQUEST = CallKey[Request]("sentry.request")
 _UNSENDABLE_LOG = "output_unserializable: "
 _SDK_RESPONSE_MODULE = "comm_lib"
 _MAX_PENDING_LOGS = 100
@@ -138,7 +136,6 @@ class SentryPlugin(Plugin):
         if client is None:
             return None
         request = Request(call, client, self._settings, carrier, memo_data, self._names)
-        call[_REQUEST] = request
         if self._flusher is None:
             call.enter(request)
             return None
@@ -150,30 +147,30 @@ class SentryPlugin(Plugin):
 
     def before_memoization(self, call: Call) -> None:
         """Begin the span of the replay."""
-        request = call.get(_REQUEST)
+        request = call.get(REQUEST)
         if request is not None:
             request.begin_replay()
 
     def after_memoization(self, call: Call) -> None:
         """End the span of the replay."""
-        request = call.get(_REQUEST)
+        request = call.get(REQUEST)
         if request is not None:
             request.end_replay()
 
     def around_step(self, call: Call, step: Step) -> AbstractContextManager[None]:
         """Hold a scope and a span open while the step runs."""
-        request = call.get(_REQUEST)
+        request = call.get(REQUEST)
         return nullcontext() if request is None else request.step(step)
 
     def transform_step_input(self, call: Call, step: Step) -> None:
         """Leave a breadcrumb of a wait, an invoke or an AI request."""
-        request = call.get(_REQUEST)
+        request = call.get(REQUEST)
         if request is not None:
             request.leaving(step)
 
     def transform_output(self, call: Call, outcome: Outcome) -> Awaitable[None] | None:
         """Report what failed for good."""
-        request = call.get(_REQUEST)
+        request = call.get(REQUEST)
         if request is None:
             return None
         if outcome.raised is not None and call.is_async:

@@ -14,7 +14,7 @@ import sentry_sdk
 from sentry_sdk.client import BaseClient
 from sentry_sdk.utils import event_from_exception
 
-from inngest_plugins.core import Call, Outcome, Step
+from inngest_plugins.core import Call, CallKey, Outcome, Step
 
 from ._crons import Monitor, Status, monitor_of
 from ._handled import is_caught, positions_of_stack, positions_of_traceback
@@ -40,6 +40,9 @@ _OURS = "inngest_plugins.step"
 _FRAMEWORK_SOURCES = ("url", "route", "component", "view", None)
 _MAX_REPLAYED = 50
 _logger = logging.getLogger("inngest_plugins.sentry")
+
+
+REQUEST = CallKey["Request"]("sentry.request")
 
 
 class Request:
@@ -86,6 +89,7 @@ class Request:
     def __enter__(self) -> Request:
         """Fork Sentry's scopes for this request, and begin its transaction."""
         call = self._call
+        call[REQUEST] = self
         scope = self._opened.enter_context(sentry_sdk.isolation_scope())
         # A worker that is no web server has one scope for all of its requests, with their crumbs.
         scope.clear_breadcrumbs()
@@ -117,6 +121,8 @@ class Request:
                 self._status = "cancelled"
             if self._trace is not None:
                 self._trace.end(self._status)
+            # The call and this would keep each other until the garbage collector comes.
+            del call[REQUEST]
 
     # ------------------------------------------------------------ memoization and steps
 
