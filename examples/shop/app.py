@@ -1,6 +1,7 @@
 """The shop's functions: from an order to a parcel at the customer's, come what may.
 
-Run it: ``inngest-plugins run path/to/shop/app.py --event @path/to/shop/order.json``.
+Run it (with ``pip install "inngest-plugins[all]"``):
+``inngest-plugins run path/to/shop/app.py --event @path/to/shop/order.json``.
 
 ========================  =====================================================================
 ``fulfil`` (async)        validate, charge (the provider fails once), then in parallel reserve,
@@ -19,7 +20,10 @@ import typing
 
 import inngest
 
-from .orders import Order
+from inngest_plugins.metadata import metadata
+
+from . import events
+from .orders import Customer, Order
 from .plugins import plugins
 from .services import CardDeclinedError, carrier, payments, warehouse
 
@@ -43,13 +47,11 @@ def write_invoice(number: str, cents: int) -> dict[str, str]:
     return {"number": number, "file": f"invoices/{number}.pdf", "total": f"{cents / 100:.2f} EUR"}
 
 
-@client.create_function(
-    fn_id="invoice", trigger=inngest.TriggerEvent(event="shop/invoice.requested")
-)
+@client.create_function(fn_id="invoice", trigger=events.invoice_requested.trigger())
 def invoice(ctx: inngest.ContextSync) -> dict[str, str]:
-    number = ctx.step.run("number", next_invoice_number, str(ctx.event.data["order_id"]))
-    cents = typing.cast("int", ctx.event.data["cents"])
-    return ctx.step.run("write", write_invoice, number, cents)
+    wanted = events.invoice_requested.parse(ctx.event)
+    number = ctx.step.run("number", next_invoice_number, wanted.order_id)
+    return ctx.step.run("write", write_invoice, number, wanted.cents)
 
 
 # -------------------------------------------------------------------- e-mail
@@ -60,33 +62,29 @@ def deliver_mail(to: str, template: str) -> str:
     return f"{template} to {to.partition('@')[0][:1]}***"
 
 
-@client.create_function(
-    fn_id="send-email", trigger=inngest.TriggerEvent(event="shop/email.requested")
-)
+@client.create_function(fn_id="send-email", trigger=events.email_requested.trigger())
 def send_email(ctx: inngest.ContextSync) -> str:
-    customer = typing.cast("dict[str, str]", ctx.event.data["customer"])
-    return ctx.step.run("deliver", deliver_mail, customer["email"], str(ctx.event.data["template"]))
+    mail = events.email_requested.parse(ctx.event)
+    return ctx.step.run("deliver", deliver_mail, mail.customer.email, mail.template)
 
 
-def email(order_id: str, template: str, customer: object) -> inngest.Event:
+def email(order_id: str, template: str, customer: Customer) -> inngest.Event:
     """The event that has a mail sent."""
-    data = {"order_id": order_id, "template": template, "customer": customer}
-    return inngest.Event(name="shop/email.requested", data=typing.cast("typing.Any", data))
+    return events.email_requested.new(
+        events.EmailRequested(order_id=order_id, template=template, customer=customer)
+    )
 
 
 # ------------------------------------------------------------------- carrier
 
 
-@client.create_function(
-    fn_id="carrier", trigger=inngest.TriggerEvent(event="shop/parcel.handed-over")
-)
+@client.create_function(fn_id="carrier", trigger=events.parcel_handed_over.trigger())
 def carry(ctx: inngest.ContextSync) -> str:
-    tracking = str(ctx.event.data["tracking"])
+    parcel = events.parcel_handed_over.parse(ctx.event)
     ctx.step.sleep("on-the-road", datetime.timedelta(hours=9))
-    if not carrier.arrives(tracking):
+    if not carrier.arrives(parcel.tracking):
         return "lost"
-    data: typing.Any = {"order_id": ctx.event.data["order_id"], "tracking": tracking}
-    ctx.step.send_event("scan", inngest.Event(name="carrier/parcel.scanned", data=data))
+    ctx.step.send_event("scan", events.parcel_scanned.new(parcel))
     return "scanned"
 
 
@@ -112,30 +110,30 @@ async def charge(order: Order, cents: int) -> str:
 async def compensate(ctx: inngest.Context) -> dict[str, object]:
     """Undo what a failed order left behind; Inngest starts it when `fulfil` has failed for good."""
     failed = typing.cast("dict[str, typing.Any]", ctx.event.data["event"])
-    order = Order.model_validate(failed["data"])
+    order = events.order_placed.parse(failed)
     refund = await ctx.step.run("refund", payments.refund, order.order_id)
     await ctx.step.run("release", warehouse.release, order.order_id)
-    apology = email(order.order_id, "order-failed", order.customer.model_dump())
-    await ctx.step.send_event("apologise", apology)
+    await ctx.step.send_event("apologise", email(order.order_id, "order-failed", order.customer))
     return {"order_id": order.order_id, "refund": refund}
 
 
 @client.create_function(
     fn_id="fulfil",
-    trigger=inngest.TriggerEvent(event="shop/order.placed"),
+    trigger=events.order_placed.trigger(),
     retries=3,
     on_failure=compensate,
 )
 async def fulfil(ctx: inngest.Context) -> dict[str, object]:
-    order = Order.model_validate(ctx.event.data)
+    order = events.order_placed.parse(ctx.event)
     step = ctx.step
 
     price = await step.run("validate", validate, order)
     paid = await step.run("charge", charge, order, price["cents"])
+    metadata.set("progress", "paid")
 
     articles = {item.sku: item.quantity for item in order.items}
-    confirmation = email(order.order_id, "order-confirmed", order.customer.model_dump())
-    reservation, parcel, _ = await ctx.group.parallel(
+    confirmation = email(order.order_id, "order-confirmed", order.customer)
+    reservation, tracking, _ = await ctx.group.parallel(
         (
             lambda: step.run("reserve", warehouse.reserve, order.order_id, articles),
             lambda: step.run("label", carrier.label, order.order_id, order.customer.address),
@@ -143,13 +141,12 @@ async def fulfil(ctx: inngest.Context) -> dict[str, object]:
         )
     )
 
-    handed_over: typing.Any = {"order_id": order.order_id, "tracking": parcel}
-    await step.send_event(
-        "hand-over", inngest.Event(name="shop/parcel.handed-over", data=handed_over)
-    )
+    parcel = events.Parcel(order_id=order.order_id, tracking=str(tracking))
+    await step.send_event("hand-over", events.parcel_handed_over.new(parcel))
+    metadata.set("progress", "sent")
     scanned = await step.wait_for_event(
         "carrier-scan",
-        event="carrier/parcel.scanned",
+        event=events.parcel_scanned.name,
         if_exp="event.data.order_id == async.data.order_id",
         timeout=datetime.timedelta(days=3),
     )
@@ -159,11 +156,12 @@ async def fulfil(ctx: inngest.Context) -> dict[str, object]:
     document = await step.invoke(
         "invoice", function=invoice, data={"order_id": order.order_id, "cents": price["cents"]}
     )
+    metadata.set("progress", "done")
     return {
         "order_id": order.order_id,
         "charge": paid,
         "reservation": reservation,
-        "tracking": str(scanned.data["tracking"]),
+        "tracking": parcel.tracking,
         "invoice": document["number"],
     }
 

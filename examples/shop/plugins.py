@@ -1,6 +1,6 @@
-"""The plugins of the shop: two of its own, and those of inngest-plugins.
+"""The plugins of the shop: two of its own, and the five of inngest-plugins.
 
-``audit`` is a custom hook: a few decorated functions. `OrderContext` is a custom plugin: a class.
+``audit`` is a custom hook: a decorated function. `OrderContext` is a custom plugin: a class.
 """
 
 from __future__ import annotations
@@ -8,10 +8,20 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import os
 import time
 import typing
 
+import sentry_sdk
+
 from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, StackEntry, Step
+from inngest_plugins.encryption import EncryptionPlugin, KeyRing
+from inngest_plugins.metadata import MetadataPlugin
+from inngest_plugins.otel import OpenTelemetryPlugin
+from inngest_plugins.sentry import SentryPlugin
+from inngest_plugins.validation import ValidationPlugin
+
+from . import events
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,5 +80,20 @@ class OrderContext(Plugin):
 
 
 def plugins() -> list[StackEntry]:
-    """Everything that stands around the shop's functions; layers put it in order."""
-    return [audit, OrderContext()]
+    """Everything that stands around the shop's functions, in any order: layers put it right."""
+    # Sentry takes SENTRY_DSN from the environment, and sends nothing without it.
+    sentry_sdk.init()
+    return [
+        audit,
+        OrderContext(),
+        ValidationPlugin(events=events.ALL),
+        EncryptionPlugin(_keys(), event_fields=("customer", "payment")),
+        MetadataPlugin(),
+        SentryPlugin(),
+        OpenTelemetryPlugin(),
+    ]
+
+
+def _keys() -> KeyRing:
+    """The shop's keys; on a machine that has none, one that is gone with the process."""
+    return KeyRing.from_env("SHOP_KEYS") if "SHOP_KEYS" in os.environ else KeyRing.generate()

@@ -492,7 +492,7 @@ async def test_a_stub_for_one_function(inngest_engine: MakeEngine) -> None:
         return function
 
     functions = [make("one"), make("two")]
-    stubs: testing.Stubs = {("one", "same"): "only one", "same": "both"}
+    stubs: dict[str | tuple[str, str], object] = {("one", "same"): "only one", "same": "both"}
     async with inngest_engine(client, functions, stubs=stubs) as engine:
         one = await engine.run(inngest.Event(name="one"))
         two = await engine.run(inngest.Event(name="two"))
@@ -517,7 +517,7 @@ def test_an_async_stub_in_a_sync_function_is_explained(inngest_engine: MakeEngin
 async def test_a_misspelt_stub_fails_the_test(inngest_engine: MakeEngine) -> None:
     """A stub that no function comes to fails the test, unless it failed already or may."""
     client, functions = make_async()
-    stubs: testing.Stubs = {**ASK, "wiat": None, ("child", "nap"): None}
+    stubs: dict[str | tuple[str, str], object] = {"ask": None, "wiat": None, ("child", "nap"): None}
     with pytest.raises(UnusedStubError, match=r"'wiat', 'child/nap'; .*'wait'"):
         async with inngest_engine(client, functions, stubs=stubs) as engine:
             await engine.run(GO)

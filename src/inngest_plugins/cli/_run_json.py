@@ -30,7 +30,9 @@ def _run(story: RunStory, *, values: bool) -> dict[str, Json]:
         "id": run.id,
         "function_id": run.function_id,
         "status": run.status,
-        **({"reason": run.reason, "output": run.output} if values else {}),
+        **(
+            {"reason": run.reason, "output": run.output, "metadata": run.metadata} if values else {}
+        ),
         "error": _error(run.error, values=values),
         "cause": story.cause,
         "parent_run_id": run.parent_run_id,

@@ -93,7 +93,7 @@ def run(
         typer.Option(metavar="SECONDS", min=0.0, help="End runs that take longer (real seconds)."),
     ] = None,
     hooks: Annotated[
-        bool, typer.Option("--hooks", help="List the plugin hooks of every request.")
+        bool, typer.Option("--hooks", help="Also list the plugin hooks of every request.")
     ] = False,
     no_values: Annotated[
         bool,

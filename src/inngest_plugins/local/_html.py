@@ -20,6 +20,7 @@ from ._timeline_model import (
     RunStory,
     Story,
     duration_text,
+    message_text,
     plural,
 )
 
@@ -98,7 +99,7 @@ def _run(story: RunStory, number: int, whole: Story, *, values: bool) -> str:
     if story.retries:
         counts.append(plural(story.retries, "retry"))
     cause = f" ({_text(story.cause)})" if story.cause else ""
-    reason = f"<p>{_text(run.reason)}</p>" if run.reason and values else ""
+    reason = f"<p>{_text(_cut(run.reason))}</p>" if run.reason and values else ""
     parts = [
         f'<section id="run-{number}" aria-labelledby="title-{number}">',
         f'<div class="title"><h2 id="title-{number}">{_text(run.function_id)}</h2>',
@@ -110,6 +111,8 @@ def _run(story: RunStory, number: int, whole: Story, *, values: bool) -> str:
         _hook_totals(story),
         _sent(story, values=values),
     ]
+    if values and run.metadata:
+        parts.append(f"<h3>Metadata</h3>{_pre(run.metadata)}")
     if values and run.status == "Completed":
         parts.append(f"<h3>Output</h3>{_pre(run.output)}")
     elif values and run.error:
@@ -184,7 +187,7 @@ def _request(row: RequestRow, whole: Story, *, values: bool) -> str:
 def _mark(mark: Mark, *, values: bool) -> str:
     sign, words = _SIGNS[mark.kind]
     step = f"<b>{_text(mark.step)}</b> " if mark.step is not None else ""
-    message = f": {_text(_cut(mark.message))}" if mark.message and values else ""
+    message = f": {_text(_cut(message_text(mark.message)))}" if mark.message and values else ""
     return (
         f'<li class="{mark.kind}"><span class="sign" role="img" aria-label="{words}">{sign}</span>'
         f"{step}{_text(mark.text)}{message}</li>"

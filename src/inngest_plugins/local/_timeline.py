@@ -7,7 +7,6 @@ down to a notch, and the right column says what each request brought.
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing
 
 import rich.text
@@ -23,7 +22,9 @@ from ._timeline_model import (
     RunStory,
     Story,
     duration_text,
+    message_text,
     plural,
+    value_text,
 )
 
 if typing.TYPE_CHECKING:
@@ -108,8 +109,7 @@ class TimelineView:
 
     Args:
         story: What to draw.
-        hooks: Whether to list the hooks of every request; otherwise they are summed up by plugin
-            at the end of each run.
+        hooks: Whether to list the hooks of every request, beside the sum at the end of each run.
         values: Whether to show outputs and error messages, which may hold data of the payload.
     """
 
@@ -245,7 +245,7 @@ class _RunLines:
             failure = f" {self._glyphs.marks['failed']} {hook.error}" if hook.error else ""
             by_plugin.setdefault(hook.plugin, []).append(hook.hook + failure)
         for plugin, names in by_plugin.items():
-            for part in self._wrap(f"{plugin}: ", names):
+            for part in self._wrap(f"{plugin}: ", names, self._room() + 13):
                 yield self._line(None, self._glyphs.gap, Text(part, "dim"), blank)
 
     def _bar(self, row: RequestRow) -> Text:
@@ -274,7 +274,7 @@ class _RunLines:
         else:
             text.append(mark.text, style)
         if mark.message and self._values:
-            text.append(f": {' '.join(mark.message.split())}", style)
+            text.append(f": {message_text(mark.message)}", style)
         return text
 
     def _end(self) -> Iterable[Text]:
@@ -282,31 +282,34 @@ class _RunLines:
         if run.ended_at is not None:
             end = Text().append(run.status, f"bold {STATUS_STYLES.get(run.status, '')}")
             if run.reason and self._values:
-                end.append(f": {run.reason}")
+                reason, mark, rest = run.reason.partition("{")
+                end.append(f": {reason}{message_text(mark + rest)}")
             if self._values and run.status == "Completed":
-                end.append(f"  {json.dumps(run.output, ensure_ascii=False)}", "dim")
+                end.append(f"  {value_text(run.output)}", "dim")
             offset = self._story.offset + (self._story.duration or 0.0)
             yield self._line(offset, self._glyphs.last, end)
         for event in run.events_sent:
             yield self._line(None, " ", Text(f"sent {event['name']}", "magenta"))
-        if not self._hooks:
-            yield from self._hook_totals()
+        for target, kinds in run.metadata.items() if self._values else ():
+            for kind, values in kinds.items():
+                text = Text().append(f"metadata of {target}, {kind}: ", "blue")
+                yield self._line(None, " ", text.append(value_text(values), "dim"))
+        yield from self._hook_totals()
 
     def _hook_totals(self) -> Iterable[Text]:
+        names: list[str] = []
         for total in self._story.hooks:
-            names = [name if count == 1 else f"{name} x{count}" for name, count in total.counts]
-            if total.errors:
-                names.insert(0, f"{self._glyphs.marks['failed']} {plural(total.errors, 'error')}")
-            head = f"{total.plugin} ({duration_text(total.duration)}): "
-            for part in self._wrap(head, names):
-                style = "red" if total.errors else "dim"
+            calls = plural(sum(count for _, count in total.counts), "call")
+            error = f" {self._glyphs.marks['failed']} {plural(total.errors, 'error')}"
+            failures = error if total.errors else ""
+            names.append(f"{total.plugin} {calls} {duration_text(total.duration)}{failures}")
+        if names:
+            style = "red" if any(total.errors for total in self._story.hooks) else "dim"
+            for part in self._wrap("hooks: ", names, self._width - len(self._indent) - 12):
                 yield self._line(None, " ", Text(part, style))
 
-    def _wrap(self, head: str, names: Sequence[str]) -> Iterable[str]:
+    def _wrap(self, head: str, names: Sequence[str], room: int) -> Iterable[str]:
         """``head`` and the names after it, broken into lines that fit."""
-        room = self._width - len(self._indent) - 12
-        if self._hooks:
-            room -= self._bar_width + 1 if self._bar_width else 0
         line = head + names[0]
         for name in names[1:]:
             if cell_len(line) + cell_len(name) + 2 > room:

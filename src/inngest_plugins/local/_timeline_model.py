@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import json
 import typing
 
 if typing.TYPE_CHECKING:
@@ -513,6 +514,24 @@ def family(runs: Sequence[Run], root: Run) -> list[Run]:
             break
         members.append(run)
     return members
+
+
+_ENVELOPE: typing.Final = "__ENCRYPTED__"
+"""The mark by which every format of encrypted Inngest payloads can be told."""
+
+
+def value_text(value: Json) -> str:
+    """A JSON value on one line; an encrypted one as ``(encrypted)``, which says more."""
+    if isinstance(value, dict) and value.get(_ENVELOPE) is True:
+        return "(encrypted)"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def message_text(message: str) -> str:
+    """An error's message on one line; an encrypted one as ``(encrypted)``."""
+    if message.startswith("{") and f'"{_ENVELOPE}"' in message[:40]:
+        return "(encrypted)"
+    return " ".join(message.split())
 
 
 def duration_text(seconds: float) -> str:
