@@ -81,3 +81,7 @@ check-wheel: build ## Install the wheel in an empty environment and run the demo
 .PHONY: clean
 clean: ## Remove what the other targets made.
 	rm -rf .venv .venv-* .uv dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: release
+release: setup ## Build and check a release; PUBLISH=1 also uploads it.
+	$(RUN) python .ci/release.py $(if $(PUBLISH),--publish)
