@@ -9,11 +9,12 @@ import jsonschema
 import pytest
 import referencing
 import yaml
+from pydantic import BaseModel
+
 from inngest_plugins.cli import main
 from inngest_plugins.validation import EventType, SchemaRegistry
 from inngest_plugins.validation._asyncapi import asyncapi_document, events_of
 from inngest_plugins.validation._compatibility import Change, compare_catalogues
-from pydantic import BaseModel
 
 APP = """
 from typing import Literal

@@ -6,6 +6,8 @@ from typing import Any
 
 import inngest
 import pytest
+from pydantic import BaseModel, ConfigDict
+
 from inngest_plugins.core import Call
 from inngest_plugins.local import LocalEngine, Run
 from inngest_plugins.validation import (
@@ -15,7 +17,6 @@ from inngest_plugins.validation import (
     ValidationPlugin,
     dropped_events,
 )
-from pydantic import BaseModel, ConfigDict
 
 pytestmark = pytest.mark.anyio
 
@@ -55,21 +56,21 @@ def error_of(run: Run) -> str:
     return str(run.error["message"])
 
 
-def function_of(
-    client: inngest.Inngest, body: Any, *, is_async: bool, **options: Any
-) -> inngest.Function[Any]:
+def function_of(client: inngest.Inngest, body: Any, *, is_async: bool, **options: Any) -> Any:
     """A function whose body is an ordinary callable of ctx, in either colour."""
+    options.setdefault("trigger", order_placed.trigger())
+    create: Any = client.create_function(fn_id="fulfil", **options)
     if is_async:
 
         async def handler(ctx: inngest.Context) -> Any:
             return body(ctx)
-    else:
 
-        def handler(ctx: inngest.ContextSync) -> Any:  # type: ignore[misc]
-            return body(ctx)
+        return create(handler)
 
-    options.setdefault("trigger", order_placed.trigger())
-    return client.create_function(fn_id="fulfil", **options)(handler)
+    def handler_sync(ctx: inngest.ContextSync) -> Any:
+        return body(ctx)
+
+    return create(handler_sync)
 
 
 @pytest.mark.parametrize("is_async", [True, False])
@@ -203,7 +204,7 @@ class TestIncoming:
         else:
 
             @client.create_function(fn_id="waits", trigger=trigger)
-            def waits(ctx: inngest.ContextSync) -> str:  # type: ignore[misc]
+            def waits(ctx: inngest.ContextSync) -> str:
                 try:
                     event = ctx.step.wait_for_event("wait", **options)
                 except ValidationFailed:
@@ -240,7 +241,7 @@ class TestIncoming:
         else:
 
             @client.create_function(fn_id="waits", trigger=trigger)
-            def waits(ctx: inngest.ContextSync) -> bool:  # type: ignore[misc]
+            def waits(ctx: inngest.ContextSync) -> bool:
                 got = ctx.step.wait_for_event("wait", event="shop/order.placed", timeout=timeout)
                 return got is None
 
@@ -263,7 +264,7 @@ class TestIncoming:
         else:
 
             @client.create_function(fn_id="steps", trigger=inngest.TriggerEvent(event="shop/s"))
-            def steps(ctx: inngest.ContextSync) -> object:  # type: ignore[misc]
+            def steps(ctx: inngest.ContextSync) -> object:
                 return ctx.step.run("make", lambda: lookalike)
 
         async with LocalEngine(client, [steps]) as engine:
@@ -591,7 +592,7 @@ class TestOutgoing:
         else:
 
             @client.create_function(fn_id="sends", trigger=inngest.TriggerEvent(event="shop/go"))
-            def sends(ctx: inngest.ContextSync) -> str:  # type: ignore[misc]
+            def sends(ctx: inngest.ContextSync) -> str:
                 try:
                     ctx.step.send_event("send", bad)
                 except Exception as error:
@@ -643,7 +644,7 @@ class TestOutputs:
         else:
 
             @client.create_function(fn_id="makes", trigger=inngest.TriggerEvent(event="shop/go"))
-            def makes(ctx: inngest.ContextSync) -> Any:  # type: ignore[misc]
+            def makes(ctx: inngest.ContextSync) -> Any:
                 try:
                     made: Any = ctx.step.run("make", lambda: value)
                 except Exception as error:
@@ -701,7 +702,7 @@ class TestOutputs:
         else:
 
             @client.create_function(fn_id="par", trigger=trigger)
-            def par(ctx: inngest.ContextSync) -> object:  # type: ignore[misc]
+            def par(ctx: inngest.ContextSync) -> object:
                 return ctx.group.parallel(
                     (
                         lambda: ctx.step.run("good", lambda: "x"),
@@ -718,7 +719,7 @@ class TestOutputs:
 
 class TestPluginOptions:
     def test_events_may_be_many_things(self) -> None:
-        """events takes event types, a mapping, a registry; registry= is the same by name."""
+        """The argument takes event types, a mapping, a registry; registry= is the same by name."""
         registry = SchemaRegistry([order_placed])
         assert ValidationPlugin(registry).registry is registry
         assert ValidationPlugin(registry=registry).registry is registry

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from inngest_plugins.validation._dialects import Library
 from inngest_plugins.validation._json_schema import JsonSchema
 from inngest_plugins.validation._violations import Rejection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,8 +40,8 @@ def compile_schema(
             msg = f"{where}: {schema!r} is no schema: a string is the path of a .json or .yaml file"
             raise SchemaError(msg)
         schema = Path(schema)
-    if isinstance(schema, Path):
-        contents = read_schema(schema)
+    if isinstance(schema, PathLike):
+        contents = read_schema(Path(cast("PathLike[str]", schema)))
         return JsonSchema(contents, where=f"{where} ({schema})", engine=engine)
     if schema is None:
         msg = f"{where}: None is no schema (for the JSON value null, use type(None))"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import inngest
 
@@ -15,9 +15,8 @@ from ._registry import SchemaRegistry
 from ._violations import Rejection
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A value that passed."""
+class Verdict(NamedTuple):
+    """A value that passed. A tuple, for it is made once an event."""
 
     schema: CompiledSchema[Any] | None
     """The schema it satisfied; None where there is none for it."""
@@ -80,7 +79,9 @@ class Contracts:
         if name.startswith(ENGINE_PREFIX):
             return Verdict(None, data, data)
         schema = self.registry.find(name)
-        return self.check(data, () if schema is None else (schema,), mask_keys=mask_keys)
+        if schema is None or self.coerce:
+            return self.check(data, () if schema is None else (schema,), mask_keys=mask_keys)
+        return Verdict(schema, schema.parse(data, mask_keys=mask_keys), data)
 
     def check_invoked(
         self, function: inngest.Function[Any], data: Mapping[str, Any], *, mask_keys: bool
