@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from types import TracebackType
@@ -17,7 +17,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
-from inngest_plugins.core import Call, CallKey, Layer, Outcome, Plugin, Send, Step
+from inngest_plugins.core import Call, CallKey, Layer, Outcome, Plugin, Send, Stack, Step
 
 from . import _attributes as names
 from ._branches import follow_branches
@@ -82,6 +82,17 @@ class OpenTelemetryPlugin(Plugin):
         self._continue_traces = continue_traces
         self._tracer: tuple[TracerProvider, Tracer] | None = None
         self._instruments: tuple[MeterProvider, Instruments] | None = None
+
+    def diagnose(self, stack: Stack) -> Iterable[str]:
+        """Tell `inngest-plugins doctor` of a provider that is missing or not replay-safe."""
+        provider = self._provider()
+        if _does_nothing(provider):
+            yield "no tracer provider is set: nothing is traced (trace.set_tracer_provider)"
+        elif not is_replay_safe(provider):
+            yield (
+                "the tracer provider is not replay-safe, so that spans of replayed code are "
+                "exported by every request: call inngest_plugins.otel.make_replay_safe(provider)"
+            )
 
     # ------------------------------------------------------------ hooks
 
@@ -397,8 +408,8 @@ class OpenTelemetryPlugin(Plugin):
         known = self._tracer
         if known is not None and known[0] is provider:
             return known[1]
-        if type(provider).__module__.startswith("opentelemetry.trace"):
-            return None  # the API's own: it does nothing
+        if _does_nothing(provider):
+            return None
         tracer = provider.get_tracer(SCOPE, _VERSION)
         self._tracer = provider, tracer
         if not is_replay_safe(provider):
@@ -417,8 +428,8 @@ class OpenTelemetryPlugin(Plugin):
         known = self._instruments
         if known is not None and known[0] is provider:
             return known[1]
-        if type(provider).__module__.startswith("opentelemetry.metrics"):
-            return None  # the API's own: it does nothing
+        if _does_nothing(provider):
+            return None
         instruments = Instruments(provider, SCOPE, _VERSION)
         self._instruments = provider, instruments
         return instruments
@@ -511,6 +522,11 @@ def _metric_attributes(call: Call) -> dict[str, Any]:
         names.FUNCTION_ID: call.function_id,
         names.HANDLER: call.handler_kind,
     }
+
+
+def _does_nothing(provider: object) -> bool:
+    """Tell whether a provider is one of the API's own, which stand in where none was set."""
+    return type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
 
 def _size(payload: Any) -> int:
