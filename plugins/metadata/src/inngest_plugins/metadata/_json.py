@@ -105,6 +105,8 @@ def number(value: object, where: str) -> int | float:
     Raises:
         MetadataValueError: it is no number (bool is none either), or out of range.
     """
+    if type(value) is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MetadataValueError(
             f"metadata {where}: increments need a number, not {type(value).__name__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import Token
 from types import TracebackType
 
 import anyio.to_thread
@@ -16,7 +17,7 @@ from ._limits import Limits, check_run_id
 from ._live import Publisher
 from ._proxy import RUNS
 from ._sender import Sender
-from ._state import ATTACHMENT, STATE, RunState
+from ._state import ATTACHMENT, CURRENT, RUNNING, STATE, RunState
 
 
 class MetadataPlugin(Plugin):
@@ -64,6 +65,10 @@ class MetadataPlugin(Plugin):
         if self._realtime:
             state.publisher = Publisher(call.client, call.run_id, state.snapshot, self._timeout)
         call[STATE] = state
+        call.set_context(CURRENT, state)
+        # Not a step's that the caller may be in: an engine in process may run one run inside of
+        # another's step.
+        call.set_context(RUNNING, None)
         if call.is_async:
             return call.enter_async(_AsyncSession(state))
         call.enter(_Session(state))
@@ -101,15 +106,17 @@ class MetadataPlugin(Plugin):
 class _StepSession:
     """Held open around a step's handler."""
 
-    __slots__ = ("_frame", "_state", "_step")
+    __slots__ = ("_frame", "_state", "_step", "_token")
 
     def __init__(self, state: RunState, step: Step) -> None:
         self._state = state
         self._step = step
         self._frame: Frame | None = None
+        self._token: Token[Frame | None] | None = None
 
     def __enter__(self) -> None:
         self._frame = self._state.enter_step(self._step)
+        self._token = RUNNING.set(self._frame)
 
     def __exit__(
         self,
@@ -117,7 +124,8 @@ class _StepSession:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._frame is not None:
+        if self._frame is not None and self._token is not None:
+            RUNNING.reset(self._token)
             self._state.leave_step(self._frame, exc)
 
 

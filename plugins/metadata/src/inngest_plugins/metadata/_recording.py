@@ -283,6 +283,8 @@ class Recording:
         self._bound -= cost
         self._sizes.bound -= cost
         before = document_size(self.document)
+        if self._sizes.bound + cost > limits.run_bytes:
+            self._sizes.measure()
         if before + cost <= limits.scope_bytes and self._sizes.bound + cost <= limits.run_bytes:
             self._bound = before + cost
             self._sizes.bound += cost
@@ -315,6 +317,10 @@ class Sizes:
         """Count this object from now on, in place of an earlier one at the same address."""
         self._documents[address] = document
 
+    def measure(self) -> None:
+        """Put the exact size in place of the bound."""
+        self.bound = sum(map(document_size, self._documents.values()))
+
     def reserve(self, growth: int, key: str) -> None:
         """Count a write that makes an object this many bytes larger.
 
@@ -322,7 +328,7 @@ class Sizes:
             MetadataLimitError: the run would hold too much.
         """
         if self.bound + growth > self._limits.run_bytes:
-            self.bound = sum(map(document_size, self._documents.values()))
+            self.measure()
             if self.bound + growth > self._limits.run_bytes and growth > 0:
                 raise self._limits.too_large(key, "the metadata of the run", self._limits.run_bytes)
         self.bound += growth

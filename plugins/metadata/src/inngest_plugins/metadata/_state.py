@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from inngest_plugins.core import Call, CallKey, Outcome, Phase, Step
@@ -36,6 +37,12 @@ _logger = logging.getLogger("inngest_plugins.metadata")
 ATTACHMENT = "metadata"
 FRAME = CallKey[Frame]("metadata.frame")
 STATE = CallKey["RunState"]("metadata.state")
+
+CURRENT: ContextVar[RunState | None] = ContextVar("inngest_plugins_metadata", default=None)
+"""The state of the run that the current code belongs to."""
+
+RUNNING: ContextVar[Frame | None] = ContextVar("inngest_plugins_metadata_step", default=None)
+"""The attempt of a step that the current code belongs to."""
 
 
 class RunState:
@@ -155,14 +162,14 @@ class RunState:
     @property
     def running_step(self) -> StepRef | None:
         """The step whose handler runs here, or None."""
-        step = self.call.step
-        return None if step is None else StepRef(step.id, step.index)
+        frame = RUNNING.get()
+        return None if frame is None else frame.step
 
     @property
     def is_new(self) -> bool:
         """Whether the code that runs here is run for the first time, as far as can be told."""
         call = self.call
-        return call.step is not None or (call.phase is Phase.EXECUTING and call.target is None)
+        return RUNNING.get() is not None or (call.phase is Phase.EXECUTING and call.target is None)
 
     # ------------------------------------------------------------ the request's course
 
@@ -308,18 +315,15 @@ class RunState:
     # ------------------------------------------------------------ inside
 
     def _frame(self) -> Frame | None:
-        step = self.call.step
+        frame = RUNNING.get()
         if self._closed:
             raise MetadataContextError(
                 f"metadata: the request of run {self.call.run_id} is over; what is recorded in the "
                 "background must be recorded before the function or step returns"
             )
-        if step is None:
-            return None
-        frame = step.get(FRAME)
         if frame is not None and frame.ended:
             raise MetadataContextError(
-                f"metadata: step {step.id!r} of run {self.call.run_id} has ended; what is recorded "
+                f"metadata: step {frame.step.id!r} of run {self.call.run_id} has ended; what is recorded "
                 "in the background must be recorded before the step returns"
             )
         return frame

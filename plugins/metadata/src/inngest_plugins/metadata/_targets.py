@@ -14,7 +14,7 @@ from ._limits import DEFAULT_KIND, check_key, wire_kind
 from ._ops import Document, Operation, find
 from ._outgoing import StepRef, Target
 from ._paths import parse
-from ._state import STATE, RunState
+from ._state import CURRENT, RunState
 from ._typed import ModelT, TypedView
 from ._writes import Writes
 
@@ -40,9 +40,9 @@ class CurrentRun:
         Raises:
             MetadataContextError: there is none.
         """
-        call = Call.current()
-        state = None if call is None else call.get(STATE)
+        state = CURRENT.get()
         if state is None and not self._lenient:
+            call = Call.current()
             if call is None:
                 raise MetadataContextError(
                     "metadata was used outside of a run: call it from a function, a step or a "
