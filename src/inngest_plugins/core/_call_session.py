@@ -126,7 +126,7 @@ class CallSession:
             client=self.call.client,
             stack=self._stack,
         )
-        self._sending = SendSession(send, self._dispatcher, self.portal)
+        self._sending = SendSession(send, self._dispatcher, self.portal, in_step=True)
         return self._sending.on_before_send(events)
 
     def on_after_send(self, result: inngest.SendEventsResult) -> Awaitable[None] | None:

@@ -15,6 +15,18 @@ from ._send import Send
 from ._stack import BoundHook
 
 
+class SendRefused(BaseException):
+    """Carries a plugin's exception out of `client.send`.
+
+    The oldest supported SDKs drop an `Exception` of `before_send_events` there and send the events
+    all the same.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class SendSession:
     """Takes a send's hooks to the stack.
 
@@ -23,9 +35,12 @@ class SendSession:
         portal: runs `async def` hooks of a sync send; None for an async one.
     """
 
-    def __init__(self, send: Send, dispatcher: Dispatcher, portal: Portal | None) -> None:
+    def __init__(
+        self, send: Send, dispatcher: Dispatcher, portal: Portal | None, *, in_step: bool = False
+    ) -> None:
         self.send = send
         self.portal = portal
+        self._in_step = in_step
         self._dispatcher = dispatcher
         self._is_open = False
         self._failed_at = 0
@@ -73,7 +88,9 @@ class SendSession:
             )
         except Exception as err:
             yield from self.abandon(err)
-            raise
+            if self._in_step:
+                raise
+            raise SendRefused(err) from None
         if self.send.events is not events:
             events[:] = self.send.events
 

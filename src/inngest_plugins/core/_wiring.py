@@ -20,7 +20,7 @@ from ._drive import Portal, run_async
 from ._memos import Memos
 from ._records import recorder
 from ._send import Send
-from ._send_session import SendSession, copied
+from ._send_session import SendRefused, SendSession, copied
 from ._stack import Stack
 
 Events = inngest.Event | list[inngest.Event]
@@ -233,12 +233,15 @@ async def _send(
     try:
         await run_async(session.meet(unmet(client, stack)))
         return await original(client, copied(events))
+    except SendRefused as err:
+        refused = err.error
     except BaseException as err:
         with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
             await run_async(session.abandon(err))
         raise
     finally:
         sending.reset(token)
+    raise refused
 
 
 def send_sync(
@@ -266,12 +269,15 @@ def _send_sync(
     try:
         portal.run(session.meet(unmet(client, stack)))
         return original(client, copied(events))
+    except SendRefused as err:
+        refused = err.error
     except BaseException as err:
         portal.run(session.abandon(err))
         raise
     finally:
         sending.reset(token)
         portal.close()
+    raise refused
 
 
 def _open_send(client: inngest.Inngest, stack: Stack, *, portal: Portal | None) -> SendSession:
