@@ -24,15 +24,14 @@ class Ended(typing.NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[None]:
     """Forget the apps that a test imported, and keep its environment to itself."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("INNGEST_DEV", "1")
     monkeypatch.setenv("COLUMNS", "120")
-    before = set(sys.modules)
     yield
-    for name in set(sys.modules) - before:
-        if not name.startswith(("inngest", "rich", "typer", "fastapi", "flask", "pydantic")):
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
 
 
