@@ -128,7 +128,8 @@ class EncryptionPlugin(Plugin):
             NotSerializableError: the value has no faithful JSON form.
             ConfigurationError: the key provider is async: use `aencrypt`.
         """
-        self._must_be_ready(self._prepare_write())
+        if self._provided is not None:
+            self._provided.prepare_write(may_wait=False)
         return self._payloads.seal(value, EVENT, "the value")
 
     def decrypt(self, value: Any) -> Any:
@@ -140,8 +141,9 @@ class EncryptionPlugin(Plugin):
             DecryptionError: it cannot be opened.
             ConfigurationError: the key provider is async: use `adecrypt`.
         """
-        self._must_be_ready(self._prepare_read(value))
-        return self._payloads.open(value, None, lambda: "the value")
+        if self._provided is not None:
+            self._provided.prepare_read(value, may_wait=False)
+        return self._payloads.open(value, None, _the_value)
 
     def decrypt_text(self, text: str) -> str:
         """Open the message or the stack of an error; any other text comes back as it is.
@@ -150,7 +152,8 @@ class EncryptionPlugin(Plugin):
             DecryptionError: it cannot be opened.
             ConfigurationError: the key provider is async: use `adecrypt` on the parsed text.
         """
-        self._must_be_ready(self._prepare_read(text))
+        if self._provided is not None:
+            self._provided.prepare_read(text, may_wait=False)
         return self._payloads.open_text(text, None, lambda: "the text") or ""
 
     async def aencrypt(self, value: Any) -> dict[str, Any]:
@@ -165,7 +168,7 @@ class EncryptionPlugin(Plugin):
         waiting = self._prepare_read(value)
         if waiting is not None:
             await waiting
-        return self._payloads.open(value, None, lambda: "the value")
+        return self._payloads.open(value, None, _the_value)
 
     def diagnose(self, stack: Stack) -> Iterable[str]:
         """Tell `inngest-plugins doctor` what weakens the encryption."""
@@ -345,15 +348,9 @@ class EncryptionPlugin(Plugin):
 
         return wait_and_act()
 
-    @staticmethod
-    def _must_be_ready(waiting: Awaitable[None] | None) -> None:
-        close = getattr(waiting, "close", None)
-        if close is not None:
-            close()
-        if waiting is not None:
-            raise ConfigurationError(
-                "the key provider is async: use `await plugin.aencrypt(...)` or `adecrypt`"
-            )
+
+def _the_value() -> str:
+    return "the value"
 
 
 def _run(call: Call) -> str:

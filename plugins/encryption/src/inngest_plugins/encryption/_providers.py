@@ -72,12 +72,22 @@ class ProvidedKeys:
         """Return the fallback keys."""
         return iter(self._fallback.values())
 
-    def prepare_write(self) -> Awaitable[None] | None:
-        """Fetch the key to encrypt with; returns what to await, if anything."""
-        return self._fetch(self._provider.encryption_key, self._set_primary)
+    def prepare_write(self, *, may_wait: bool = True) -> Awaitable[None] | None:
+        """Fetch the key to encrypt with; returns what to await, if anything.
 
-    def prepare_read(self, *values: Any) -> Awaitable[None] | None:
-        """Fetch every key that the envelopes somewhere in these values name."""
+        Raises:
+            KeyServiceError: the provider failed.
+            ConfigurationError: there is something to await, and `may_wait` is false.
+        """
+        return self._fetch(self._provider.encryption_key, self._set_primary, may_wait=may_wait)
+
+    def prepare_read(self, *values: Any, may_wait: bool = True) -> Awaitable[None] | None:
+        """Fetch every key that the envelopes somewhere in these values name.
+
+        Raises:
+            KeyServiceError: the provider failed.
+            ConfigurationError: there is something to await, and `may_wait` is false.
+        """
         pending: list[Awaitable[None]] = []
         for key_id, wrapped in {ref for value in values for ref in _references(value)}:
             if key_id in self._fallback:
@@ -90,7 +100,7 @@ class ProvidedKeys:
                 if key is not None and key.id == key_id:
                     self._remember(key)
 
-            waiting = self._fetch(ask, keep)
+            waiting = self._fetch(ask, keep, may_wait=may_wait)
             if waiting is not None:
                 pending.append(waiting)
         return _one_by_one(pending) if pending else None
@@ -107,7 +117,7 @@ class ProvidedKeys:
                 del self._known[next(iter(self._known))]
 
     def _fetch(
-        self, ask: Callable[[], T | Awaitable[T]], keep: Callable[[T], None]
+        self, ask: Callable[[], T | Awaitable[T]], keep: Callable[[T], None], *, may_wait: bool
     ) -> Awaitable[None] | None:
         try:
             answer = ask()
@@ -116,7 +126,14 @@ class ProvidedKeys:
         except Exception as err:
             raise self._failure(err) from err
         if isawaitable(answer):
-            return self._finish(answer, keep)
+            if may_wait:
+                return self._finish(answer, keep)
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
+            raise ConfigurationError(
+                "the key provider is async: use `await plugin.aencrypt(...)` or `adecrypt`"
+            )
         keep(answer)
         return None
 

@@ -1,0 +1,125 @@
+"""The command line: keys and opened payloads, and nothing secret in errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inngest_plugins.cli import main
+from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the program with a text on stdin; returns exit code, stdout and stderr."""
+
+    def call(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_keys_new_prints_an_entry_that_can_be_used(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry alone is on stdout, the advice on stderr."""
+    code, out, err = run("keys", "new", "--id", "2026-11")
+    assert code == 0
+    assert out.startswith("2026-11:")
+    assert "rotate" in err
+    assert out.strip() not in err
+    monkeypatch.setenv("SHOP_KEYS", out)
+    assert KeyRing.from_env("SHOP_KEYS").ids == ("2026-11",)
+    code, _, err = run("keys", "new", "--id", "not good")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_keys_check_lists_ids_and_warns_of_open_files(run: Any, tmp_path: Path) -> None:
+    """Exit code 1 when others may read the file; secrets are never shown."""
+    path = tmp_path / "keys"
+    first, second = Key.generate("new"), Key.official("secret words", id="old")
+    path.write_text(f"{first.to_text()}\n{second.to_text()}\n")
+    path.chmod(0o600)
+    code, out, err = run("keys", "check", "--file", str(path))
+    assert code == 0, err
+    assert out == "new  aes-256-gcm  encrypts\nold  official formats  decrypts\n"
+    path.chmod(0o644)
+    code, out, err = run("keys", "check", "--file", str(path))
+    assert code == 1
+    assert "chmod 600" in err
+
+
+def test_keys_check_takes_a_lone_official_key(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An official passphrase is checked as the first key, without a list of keys."""
+    monkeypatch.delenv("INNGEST_ENCRYPTION_KEYS", raising=False)
+    monkeypatch.setenv("OFFICIAL", "secret words")
+    code, out, _ = run("keys", "check", "--official-env", "OFFICIAL")
+    assert code == 0
+    assert out.endswith("official formats  encrypts\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--env", "NOT_SET_ANYWHERE"],
+        ["--file", "/nonexistent/keys"],
+        ["--env", "A", "--file", "b"],
+        ["--official-env", "NOT_SET_ANYWHERE"],
+    ],
+)
+@pytest.mark.parametrize("command", [["keys", "check"], ["decrypt"]])
+def test_missing_keys_are_one_line_and_exit_2(
+    run: Any, command: list[str], arguments: list[str]
+) -> None:
+    """Bad input is named without a traceback."""
+    code, _, err = run(*command, *arguments, stdin="{}")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_decrypt_opens_every_format_at_any_depth(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One layer of each value, texts of errors included; plain JSON stays as it is."""
+    key = Key.generate("k")
+    own = EncryptionPlugin(key)
+    official = EncryptionPlugin("words", strategy="libsodium")
+    monkeypatch.setenv("INNGEST_ENCRYPTION_KEYS", key.to_text())
+    monkeypatch.setenv("OFFICIAL", "words")
+    twice = own.encrypt(own.encrypt("deep"))
+    pasted = {
+        "events": [{"data": {"card": own.encrypt("4242"), "other": official.encrypt([1])}}],
+        "error": {"name": "ValueError", "message": json.dumps(own.encrypt("bad card"))},
+        "twice": twice,
+        "plain": {"__ENCRYPTED__": False, "text": "{", "n": 1, "none": None},
+    }
+    code, out, err = run("decrypt", "--official-env", "OFFICIAL", stdin=json.dumps(pasted))
+    assert code == 0, err
+    opened = json.loads(out)
+    assert opened["events"] == [{"data": {"card": "4242", "other": [1]}}]
+    assert opened["error"] == {"name": "ValueError", "message": "bad card"}
+    assert own.decrypt(opened["twice"]) == "deep"
+    assert opened["plain"] == pasted["plain"]
+
+
+def test_decrypt_leaves_what_it_cannot_open_and_says_why(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1, the JSON path and the key ids on stderr, the rest opened."""
+    key = Key.generate("k")
+    monkeypatch.setenv("KEYS", key.to_text())
+    foreign = EncryptionPlugin(Key.generate("foreign")).encrypt("x")
+    pasted = {"a": [foreign], "b": EncryptionPlugin(key).encrypt("open")}
+    code, out, err = run("decrypt", "--env", "KEYS", stdin=json.dumps(pasted))
+    assert code == 1
+    assert json.loads(out) == {"a": [foreign], "b": "open"}
+    assert "$.a[0]: " in err
+    assert "'foreign'" in err
+    assert run("decrypt", "--env", "KEYS", stdin="no json")[0] == 2

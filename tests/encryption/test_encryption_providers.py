@@ -1,0 +1,231 @@
+"""Keys from key services, sync and async, in runs of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import boto3
+import inngest
+import moto
+import pytest
+
+from inngest_plugins.encryption import (
+    AwsKmsKeyProvider,
+    ConfigurationError,
+    DecryptionError,
+    EncryptionPlugin,
+    Key,
+    KeyServiceError,
+    RejectedError,
+)
+
+
+class Vault:
+    """A key service in memory."""
+
+    def __init__(self, *, is_async: bool) -> None:
+        self.is_async = is_async
+        self.keys = {"v1": Key.generate("v1")}
+        self.current = "v1"
+        self.failing: Exception | None = None
+
+    def _answer(self, key: Key | None) -> Any:
+        if not self.is_async:
+            if self.failing:
+                raise self.failing
+            return key
+
+        async def later() -> Key | None:
+            await asyncio.sleep(0)
+            if self.failing:
+                raise self.failing
+            return key
+
+        return later()
+
+    def encryption_key(self) -> Any:
+        return self._answer(self.keys[self.current])
+
+    def decryption_key(self, key_id: str, wrapped: str | None) -> Any:
+        return self._answer(self.keys.get(key_id))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync provider", "async provider"])
+@pytest.mark.parametrize("function_is_sync", [False, True], ids=["async fn", "sync fn"])
+async def test_a_run_under_provided_keys(
+    make_app: Any, is_async: bool, function_is_sync: bool
+) -> None:
+    """Steps, errors, events and outputs; the provider rotates in the middle of the run."""
+    vault = Vault(is_async=is_async)
+    app = make_app(vault)
+    seen: list[Any] = []
+
+    def fail() -> None:
+        raise ValueError("why")
+
+    if function_is_sync:
+
+        @app.function("f", "go", retries=0)
+        def f(ctx: inngest.ContextSync) -> Any:
+            first = ctx.step.run("a", lambda: "A")
+            vault.keys.setdefault("v2", Key.generate("v2"))
+            vault.current = "v2"
+            ctx.step.run("b", lambda: "B")
+            try:
+                ctx.step.run("c", fail)
+            except inngest.StepError as error:
+                seen.append(error.message)
+            ctx.step.send_event("s", inngest.Event(name="x", data={"encrypted": "E"}))
+            return [first, ctx.event.data["encrypted"]]
+    else:
+
+        @app.function("f", "go", retries=0)
+        async def g(ctx: inngest.Context) -> Any:
+            first = await ctx.step.run("a", lambda: "A")
+            vault.keys.setdefault("v2", Key.generate("v2"))
+            vault.current = "v2"
+            await ctx.step.run("b", lambda: "B")
+            try:
+                await ctx.step.run("c", fail)
+            except inngest.StepError as error:
+                seen.append(error.message)
+            await ctx.step.send_event("s", inngest.Event(name="x", data={"encrypted": "E"}))
+            return [first, ctx.event.data["encrypted"]]
+
+    async with app.engine() as engine:
+        run = await engine.run(inngest.Event(name="go", data={"encrypted": "in"}))
+    assert run.status == "Completed", run.reason
+    assert await app.plugin.adecrypt(run.output) == ["A", "in"]
+    assert seen[-1] == "why"
+    assert run.steps["a"].memo["data"]["head"].split(":")[1] == "v1"
+    assert run.output["head"].split(":")[1] == "v2"
+
+
+@pytest.mark.anyio
+async def test_a_failing_or_ignorant_service_is_retriable() -> None:
+    """The error names the provider and the exception's class, not its text."""
+    vault = Vault(is_async=True)
+    plugin = EncryptionPlugin(vault)
+    sealed = await plugin.aencrypt("x")
+    vault.failing = RuntimeError("s3cret endpoint")
+    fresh = EncryptionPlugin(vault)
+    with pytest.raises(KeyServiceError, match="Vault failed with RuntimeError") as caught:
+        await fresh.adecrypt(sealed)
+    assert "s3cret" not in str(caught.value)
+    assert not isinstance(caught.value, RejectedError)
+    with pytest.raises(KeyServiceError):
+        await fresh.aencrypt("x")
+    vault.failing, vault.keys = None, {"v9": Key.generate("v9")}
+    with pytest.raises(DecryptionError, match="'v1'"):
+        await EncryptionPlugin(vault).adecrypt(sealed)
+
+
+def test_sync_calls_on_an_async_provider_say_what_to_call() -> None:
+    """No coroutine is left behind."""
+    plugin = EncryptionPlugin(Vault(is_async=True))
+    with pytest.raises(ConfigurationError, match="aencrypt"):
+        plugin.encrypt(1)
+    sealed = EncryptionPlugin(Key.generate("v1")).encrypt(1)
+    with pytest.raises(ConfigurationError, match="adecrypt"):
+        plugin.decrypt(sealed)
+    assert plugin.decrypt({"plain": 1}) == {"plain": 1}
+    with pytest.raises(ConfigurationError, match="provided keys"):
+        EncryptionPlugin(Vault(is_async=True), strategy="libsodium")
+
+
+def test_a_sync_provider_and_fallback_keys_work_without_waiting() -> None:
+    """encrypt, decrypt and decrypt_text are plain calls; older keys can be read beside it."""
+    old = Key.generate("old")
+    plugin = EncryptionPlugin(Vault(is_async=False), fallback=[old, Key.official("words")])
+    assert plugin.decrypt(plugin.encrypt([1])) == [1]
+    assert plugin.decrypt(EncryptionPlugin(old).encrypt([2])) == [2]
+    assert plugin.decrypt(EncryptionPlugin("words", strategy="libsodium").encrypt([3])) == [3]
+    assert plugin.decrypt_text(json.dumps(plugin.encrypt("text"))) == "text"
+    assert plugin.decrypt_text("plain") == "plain"
+
+
+@pytest.fixture
+def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A KMS client of moto, and the id of a key there."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with moto.mock_aws():
+        client: Any = boto3.client("kms")
+        yield client, client.create_key()["KeyMetadata"]["KeyId"]
+
+
+def counted(client: Any) -> list[str]:
+    calls: list[str] = []
+    client.meta.events.register(
+        "before-call.kms", lambda model, **_: calls.append(model.name), unique_id="count"
+    )
+    return calls
+
+
+def test_kms_data_keys_are_cached_by_age_and_count(kms: Any) -> None:
+    """One call per data key to write, one per data key and age to read."""
+    client, key_id = kms
+    now = [0.0]
+    calls = counted(client)
+
+    def provider(**options: Any) -> AwsKmsKeyProvider:
+        return AwsKmsKeyProvider(
+            key_id, client=client, clock=lambda: now[0], encryption_context={"app": "s"}, **options
+        )
+
+    writer = EncryptionPlugin(provider(max_messages=3, max_age=60))
+    reader = EncryptionPlugin(provider(max_age=60))
+
+    async def go() -> None:
+        sealed = [await writer.aencrypt(n) for n in range(7)]
+        assert calls == ["GenerateDataKey"] * 3
+        assert [await reader.adecrypt(each) for each in sealed] == list(range(7))
+        assert calls[3:] == ["Decrypt"] * 3
+        now[0] += 61
+        await reader.adecrypt(sealed[0])
+        await writer.aencrypt(1)
+        assert calls[6:] == ["Decrypt", "GenerateDataKey"]
+        for field in ("wrapped", "head"):
+            broken = {**sealed[0], field: sealed[6][field]}
+            with pytest.raises(DecryptionError):
+                await reader.adecrypt(broken)
+        without = {key: value for key, value in sealed[0].items() if key != "wrapped"}
+        with pytest.raises(DecryptionError):
+            await EncryptionPlugin(provider()).adecrypt(without)
+
+    anyio.run(go)
+    assert "Key" in repr(provider())
+
+
+def test_kms_refusals_are_no_value_and_outages_are_retriable(kms: Any) -> None:
+    """A data key of another KMS key or context cannot be opened; errors hold no key."""
+    client, key_id = kms
+    sealed: Any = None
+
+    async def write() -> Any:
+        return await EncryptionPlugin(AwsKmsKeyProvider(key_id, client=client)).aencrypt(1)
+
+    sealed = anyio.run(write)
+    other = AwsKmsKeyProvider(key_id, client=client, encryption_context={"other": "app"})
+    missing = AwsKmsKeyProvider("alias/missing", client=client)
+
+    async def read(provider: AwsKmsKeyProvider) -> None:
+        with pytest.raises(DecryptionError):
+            await EncryptionPlugin(provider).adecrypt(sealed)
+
+    anyio.run(read, other)
+    anyio.run(read, missing)
+
+    async def outage() -> None:
+        with pytest.raises(KeyServiceError):
+            await EncryptionPlugin(missing).aencrypt(1)
+
+    anyio.run(outage)
+    with pytest.raises(ConfigurationError):
+        AwsKmsKeyProvider(key_id, client=client, max_age=0)
