@@ -10,7 +10,7 @@ import httpx
 import inngest
 import pytest
 import sentry_sdk
-from sentry_sdk.integrations.asyncio import AsyncioIntegration, enable_asyncio_integration
+from sentry_sdk.integrations.asyncio import AsyncioIntegration, patch_asyncio
 
 from inngest_plugins.core import Hooks, Layer
 from inngest_plugins.sentry import SentryPlugin
@@ -121,7 +121,7 @@ async def test_failed_task(sentry: Sentry, async_shop: MakeShop, post: Post, bod
         await step.run("charge", charge)
 
     init(sentry)
-    enable_asyncio_integration()
+    patch_asyncio()
     app = async_shop(SentryPlugin())
     app.function(body)
     await run_all(post, app.asgi(), body_of, 1)
@@ -141,7 +141,7 @@ async def test_failed_task_that_is_handled(
         return "done"
 
     init(sentry)
-    enable_asyncio_integration()
+    patch_asyncio()
     app = async_shop(SentryPlugin())
     app.function(body)
     await post(app.asgi(), body_of(RUN))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import inngest
 import pytest
 import sentry_sdk
+from sentry_sdk.consts import DEFAULT_OPTIONS
 
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.sentry import SentryPlugin
@@ -35,6 +36,11 @@ async def three_steps(ctx: Any, step: Any) -> str:
 
 def traces(sentry: Sentry) -> list[dict[str, Any]]:
     return [transaction["contexts"]["trace"] for transaction in sentry.transactions]
+
+
+def status_of(span: dict[str, Any]) -> Any:
+    """Return a span's status, which older releases of sentry-sdk keep among the tags."""
+    return span.get("status") or span["tags"]["status"]
 
 
 async def test_spans_of_a_run(sentry: Sentry, shop: MakeShop) -> None:
@@ -73,7 +79,7 @@ async def test_envelopes_of_a_failed_run(sentry: Sentry, shop: MakeShop) -> None
     (error,) = sentry.errors
     assert error["contexts"]["trace"]["span_id"] == traces(sentry)[2]["span_id"]
     assert error["transaction"] == "fulfil"
-    assert sentry.transactions[1]["spans"][-1]["status"] == "internal_error"
+    assert status_of(sentry.transactions[1]["spans"][-1]) == "internal_error"
 
 
 async def test_one_trace_a_run(sentry: Sentry, shop: MakeShop) -> None:
@@ -205,7 +211,7 @@ async def test_sends_carry_the_trace(sentry: Sentry, shop: MakeShop) -> None:
     assert publish["data"]["messaging.message.body.size"] == len('{"order": 7}')
     message_id = received["contexts"]["trace"]["data"]["messaging.message.id"]
     assert publish["data"]["messaging.message.id"] == message_id
-    assert publish["status"] == "ok"
+    assert status_of(publish) == "ok"
 
 
 async def test_sends_of_a_web_request(sentry: Sentry, async_shop: MakeShop) -> None:
@@ -298,7 +304,7 @@ async def test_failed_send(sentry: Sentry, async_shop: MakeShop) -> None:
             await client.send(inngest.Event(name="shop/paid", data={}))
         sentry_sdk.capture_message("look")
     (transaction,) = sentry.transactions
-    assert [span["status"] for span in transaction["spans"]] == ["internal_error"]
+    assert [status_of(span) for span in transaction["spans"]] == ["internal_error"]
     crumbs = sentry.errors[0]["breadcrumbs"]["values"]
     assert [crumb["message"] for crumb in crumbs] == ["could not send 1 event(s): shop/paid"]
 
@@ -371,6 +377,8 @@ async def test_other_kinds_of_tracing(
 
 async def test_refused_trace(sentry: Sentry, async_shop: MakeShop) -> None:
     """A trace that Sentry refuses to continue does not split the run into several traces."""
+    if "strict_trace_continuation" not in DEFAULT_OPTIONS:
+        pytest.skip("this release of sentry-sdk refuses no trace")
     sentry.init(
         dsn="https://key@o1.ingest.sentry.io/1",
         traces_sample_rate=1.0,

@@ -8,7 +8,7 @@ from typing import Any
 
 import sentry_sdk
 from sentry_sdk.client import BaseClient
-from sentry_sdk.tracing import Span
+from sentry_sdk.tracing import Span, Transaction
 from sentry_sdk.tracing_utils import has_tracing_enabled
 
 from inngest_plugins.core import Call, Step
@@ -71,21 +71,24 @@ class RequestTrace:
     def __init__(self, call: Call, scope: sentry_sdk.Scope, trace: RunTrace, name: str) -> None:
         self._replay: Span | None = None
         first = is_first_request(call)
-        context = scope.get_active_propagation_context()
-        options: dict[str, Any] = {
+        named: dict[str, Any] = {
             "op": "queue.process",
             "name": name,
             "source": "task",
             "origin": ORIGIN,
-            "trace_id": trace.trace_id,
-            "parent_span_id": context.parent_span_id if first else trace.root_span_id,
-            "parent_sampled": context.parent_sampled,
-            "baggage": context.baggage,
         }
+        if trace.carrier is not None:
+            # Knows the sender's sampling decision, and its span as the parent.
+            begun = scope.continue_trace(trace.carrier.headers(), **named)
+        else:
+            begun = Transaction(trace_id=trace.trace_id, **named)
         if first:
-            options["span_id"] = trace.root_span_id
+            begun.span_id = trace.root_span_id
+        else:
+            begun.parent_span_id = trace.root_span_id
         _drop_http_transaction()
         self.transaction = sentry_sdk.start_transaction(
+            begun,
             custom_sampling_context={
                 "inngest": {
                     "app_id": call.app_id,
@@ -94,7 +97,6 @@ class RequestTrace:
                     "run_id": call.run_id,
                 }
             },
-            **options,
         )
         if self.transaction.sampled:
             self._describe(call, first=first)

@@ -88,8 +88,16 @@ class Request:
 
     def __enter__(self) -> Request:
         """Fork Sentry's scopes for this request, and begin its transaction."""
+        try:
+            self._open()
+        except BaseException:
+            self._opened.close()
+            raise
+        self._call[REQUEST] = self
+        return self
+
+    def _open(self) -> None:
         call = self._call
-        call[REQUEST] = self
         scope = self._opened.enter_context(sentry_sdk.isolation_scope())
         # A worker that is no web server has one scope for all of its requests, with their crumbs.
         scope.clear_breadcrumbs()
@@ -102,7 +110,6 @@ class Request:
         scope.set_transaction_name(self._name, source="task")
         if is_first_request(call):
             self._check_in("in_progress")
-        return self
 
     def __exit__(
         self,
