@@ -2,7 +2,8 @@
 
 Run: python benchmarks/metadata_updates.py
 Prints the added time of the whole run (best of several), the processor's part of it, which a busy
-machine does not change, the requests that carried the metadata, and the ratio to the target of 50 ms.
+machine does not change, the ratio to the target of 50 ms, and the requests that carried the
+metadata.
 """
 
 from __future__ import annotations

@@ -88,9 +88,10 @@ class App:
         return register
 
     @contextlib.asynccontextmanager
-    async def engine(self) -> AsyncIterator[LocalEngine]:
+    async def engine(self, **options: Any) -> AsyncIterator[LocalEngine]:
         """Open the engine on all functions."""
-        async with LocalEngine(self.client, self.functions, retry_interval=0.01) as engine:
+        options.setdefault("retry_interval", 0.01)
+        async with LocalEngine(self.client, self.functions, **options) as engine:
             with self.wire.tapped(engine):
                 yield engine
 

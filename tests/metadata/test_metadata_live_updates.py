@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -285,3 +286,25 @@ class _Message:
     def __init__(self, data: Any) -> None:
         self.topic = "any"
         self.data = data
+
+
+async def test_a_cancelled_request_leaves_no_thread(make_app: type[App]) -> None:
+    """When a request is cancelled its publishing thread ends."""
+    app = make_app(realtime=True)
+    started = asyncio.Event()
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> None:
+        metadata.set("a", 1)
+        started.set()
+        await asyncio.sleep(60)
+
+    async with app.engine() as engine:
+        await engine.send(inngest.Event(name="fn"))
+        await started.wait()
+    for _ in range(100):
+        alive = [each for each in threading.enumerate() if each.name.startswith("metadata-")]
+        if not alive:
+            break
+        await asyncio.sleep(0.05)
+    assert alive == []

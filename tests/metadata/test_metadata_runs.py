@@ -771,3 +771,57 @@ async def test_an_unreadable_attachment_is_left_out(
     run = await app.run()
     assert run.output == [1, {}]
     assert "left out" in caplog.text
+
+
+async def test_it_works_under_a_sync_framework(make_app: type[App]) -> None:
+    """Under Flask, where everything runs in one thread, nothing differs."""
+    import flask
+    import inngest.flask
+
+    app = make_app(realtime=True)
+
+    @app.function()
+    def fn(ctx: inngest.ContextSync) -> Any:
+        def step() -> None:
+            metadata.increment("n")
+            if ctx.attempt == 0:
+                raise ValueError("again")
+
+        metadata.set("a", 1)
+        ctx.step.run("s", step)
+        return metadata.current()
+
+    def serve(client: inngest.Inngest, functions: list[inngest.Function[Any]]) -> Any:
+        served = flask.Flask("served")
+        inngest.flask.serve(served, client, functions)
+        return served
+
+    async with app.engine(serve=serve) as engine:
+        run = await engine.run(inngest.Event(name="fn"))
+    assert run.output == {"a": 1, "n": 1}
+    assert shown(run) == {"a": 1}
+    assert shown(run, "s@0") == shown(run, "s") == {"n": 1}
+
+
+async def test_a_run_inside_of_another_run_s_step_is_its_own(app: App) -> None:
+    """A step that runs another function in process does not lend it its metadata."""
+    inner_engine: list[Any] = []
+
+    @app.function("inner")
+    async def inner(ctx: inngest.Context) -> Any:
+        metadata.set("who", "inner")
+        return metadata.current()
+
+    @app.function("outer")
+    async def outer(ctx: inngest.Context) -> Any:
+        async def step() -> Any:
+            metadata.set("who", "outer")
+            run = await inner_engine[0].run(inngest.Event(name="inner"), function="inner")
+            return [run.output, metadata.current()]
+
+        return await ctx.step.run("s", step)
+
+    async with app.engine() as engine:
+        inner_engine.append(engine)
+        run = await engine.run(inngest.Event(name="outer"), function="outer")
+    assert run.output == [{"who": "inner"}, {"who": "outer"}]

@@ -115,6 +115,14 @@ class Publisher:
         if self._thread is not None:
             self._thread.join()
 
+    def abandon(self) -> None:
+        """Let the thread go without waiting for it or for what is left."""
+        with self._condition:
+            self._messages.clear()
+            self._changed = False
+            self._closed = True
+            self._condition.notify_all()
+
     def _wake(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(

@@ -252,6 +252,8 @@ class RunState:
         if self.call.cancelled:
             # Nobody reads the answer, and the engine will ask again.
             self._closed = True
+            if self.publisher is not None:
+                self.publisher.abandon()
             return None
         updates = self._sender.pending(self.call.client, self.call.run_id)
         self.refresh(updates)
@@ -266,8 +268,13 @@ class RunState:
 
     def deliver(self, updates: Updates) -> None:
         """Send what `conclude` returned, and let subscribers know how the run ended; blocks."""
-        if updates or self._sender.has_pending(self.call.client):
-            self.send(updates)
+        try:
+            if updates or self._sender.has_pending(self.call.client):
+                self.send(updates)
+        finally:
+            self._close_publisher()
+
+    def _close_publisher(self) -> None:
         if self.publisher is not None:
             failed = self.outcome is not None and self.outcome.error is not None
             status = "running" if not self.ended else "failed" if failed else "completed"
@@ -323,8 +330,8 @@ class RunState:
             )
         if frame is not None and frame.ended:
             raise MetadataContextError(
-                f"metadata: step {frame.step.id!r} of run {self.call.run_id} has ended; what is recorded "
-                "in the background must be recorded before the step returns"
+                f"metadata: step {frame.step.id!r} of run {self.call.run_id} has ended; what is "
+                "recorded in the background must be recorded before the step returns"
             )
         return frame
 

@@ -95,7 +95,7 @@ def subscribe(
     The run's function needs `MetadataPlugin(realtime=True)`. There is a snapshot for each change
     from now on (fast changes share one), and each has everything; the last one has `final` set.
     Changes before the subscription are part of the next snapshot, not one of their own. A run that
-    is cancelled publishes no last snapshot: leave the loop yourself.
+    has ended already, or is cancelled, publishes no last snapshot: leave the loop yourself.
 
     Args:
         run_id: the run.
