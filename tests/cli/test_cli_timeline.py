@@ -15,7 +15,7 @@ import rich.live
 
 from inngest_plugins.cli._progress import LiveTable, watching
 from inngest_plugins.core import HookRecord, Hooks, record_hooks
-from inngest_plugins.local import LocalEngine, Run, VirtualClock
+from inngest_plugins.local import HookTiming, LocalEngine, Run, VirtualClock, json_answer
 from inngest_plugins.local._html import render_html
 from inngest_plugins.local._timeline import TimelineView
 from inngest_plugins.local._timeline_model import (
@@ -383,3 +383,62 @@ async def test_an_error_in_the_watched_block_comes_out_as_itself() -> None:
     with pytest.raises(LookupError, match="mine"):
         async with watching(list, console):
             raise LookupError("mine")
+
+
+@pytest.mark.anyio
+async def test_inference_is_told() -> None:
+    """An inference step is told as a question to a model and its answer, or its failure."""
+    client = inngest.Inngest(app_id="ai", is_production=False)
+
+    class Adapter:
+        def auth_key(self) -> str:
+            return "key"
+
+        def format(self) -> str:
+            return "openai-chat"
+
+        def headers(self) -> dict[str, str]:
+            return {}
+
+        def on_call(self, body: object) -> None:
+            del body
+
+        def url_infer(self) -> str:
+            return "https://ai.invalid/v1"
+
+    @client.create_function(fn_id="f", trigger=inngest.TriggerEvent(event="go"), retries=0)
+    async def ask(ctx: inngest.Context) -> None:
+        await ctx.step.ai.infer("ask", adapter=typing.cast("typing.Any", Adapter()), body={})
+
+    async with LocalEngine(
+        client, [ask], infer=lambda request: json_answer({"ok": True})
+    ) as engine:
+        await engine.run(inngest.Event(name="go"))
+        good = drawn(tell(engine.runs))
+    async with LocalEngine(client, [ask], infer=lambda request: json_answer({}, 500)) as engine:
+        await engine.run(inngest.Event(name="go"))
+        bad = drawn(tell(engine.runs))
+    assert "◔ ask asks a model" in good
+    assert "▸ ask model answered" in good
+    assert "✘ ask model failed: Error making AI request" in bad
+
+
+@pytest.mark.anyio
+async def test_an_app_that_does_not_answer_is_told() -> None:
+    """A request without a usable answer says why."""
+    client, functions = make_app()
+    async with LocalEngine(
+        client, functions, clock=VirtualClock(patience=0), request_timeout=0.000001
+    ) as engine:
+        await engine.run(EVENT)
+        text = drawn(tell(engine.runs[:1]))
+    assert "✘ The app did not answer within" in text
+    assert "Failed" in text
+
+
+@pytest.mark.anyio
+async def test_timings_that_a_stack_reported_to_the_engine(finished: Runs) -> None:
+    """Hook timings attached to a request are shown where no hook calls were recorded."""
+    runs, _ = finished
+    runs[1]._state.requests[0].hooks = (HookTiming("own", "transform_input", 5.0, 0.25),)
+    assert "hooks: own 1 call 250 ms" in drawn(tell([runs[1]]))

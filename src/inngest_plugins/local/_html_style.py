@@ -43,7 +43,7 @@ p { margin: .35rem 0; }
 .contents a { color: var(--info); }
 section {
   background: var(--card); border: 1px solid var(--line); border-radius: .75rem;
-  padding: 1rem 1.1rem 1.2rem; margin-top: 1.25rem;
+  padding: 1rem 1.1rem 1.2rem; margin-top: 1.25rem; overflow-x: auto;
 }
 .title { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: baseline; }
 .status {
