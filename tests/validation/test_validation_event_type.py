@@ -3,6 +3,8 @@
 import dataclasses
 import datetime
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -105,6 +107,24 @@ class TestEventType:
             order_placed.new(object())  # type: ignore[arg-type]
         with pytest.raises(ValidationFailed, match="an object"):
             EventType[Any]("any", Any).new([1])
+
+    def test_new_with_a_json_schema(self) -> None:
+        """A JSON Schema checks and changes nothing."""
+        kind = EventType("e", {"required": ["id"], "properties": {"n": {"default": 1}}})
+        assert kind.new({"id": "a"}).data == {"id": "a"}
+        with pytest.raises(ValidationFailed, match="/id: required"):
+            kind.new({})
+
+    def test_types_without_json_schema(self) -> None:
+        """A type that has no JSON Schema is checked all the same."""
+
+        class Opaque(BaseModel):
+            model_config = ConfigDict(arbitrary_types_allowed=True)
+            a: "re.Pattern[str] | Callable[[], int]"
+
+        Opaque.model_rebuild(_types_namespace={"re": re, "Callable": Callable})
+        with pytest.raises(ValidationFailed, match="/a"):
+            EventType("e", Opaque).parse(event({"a": 1}, name="e"))
 
     def test_computed_fields_stay_out(self) -> None:
         """A model with a computed field and no tolerance for extras round-trips."""

@@ -4,7 +4,10 @@ import datetime
 import logging
 from typing import Any
 
+import fastapi
+import httpx
 import inngest
+import inngest.fast_api
 import pytest
 from pydantic import BaseModel, ConfigDict
 
@@ -412,6 +415,75 @@ class TestEngineEvents:
             handled = next(r for r in engine.runs if r.function_id.endswith("-failure"))
         good = {"id": "good", "lines": []}
         assert handled.output == [good, [good]]
+
+
+class TestOddRequests:
+    """Requests no server sends, posted to the app by hand."""
+
+    async def post(self, plugin: ValidationPlugin, event: Any, events: list[Any]) -> Any:
+        client = client_with(plugin)
+
+        @client.create_function(fn_id="f", trigger=inngest.TriggerEvent(event="x"))
+        async def f(ctx: inngest.Context) -> Any:
+            return [dict(ctx.event.data), [dict(each.data) for each in ctx.events]]
+
+        app = fastapi.FastAPI()
+        inngest.fast_api.serve(app, client, [f])
+        body = {
+            "ctx": {
+                "attempt": 0,
+                "disable_immediate_execution": False,
+                "run_id": "01JDVALIDATION000000000000",
+                "stack": {"stack": []},
+            },
+            "event": event,
+            "events": events,
+            "steps": {},
+            "use_api": False,
+        }
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as http:
+            return await http.post("/api/inngest?fnId=shop-f&stepId=step", json=body)
+
+    def order(self, order_id: object) -> dict[str, Any]:
+        return {"name": "shop/order.placed", "data": {"id": order_id}, "id": "e", "ts": 1}
+
+    async def test_an_event_that_is_not_among_the_events(self) -> None:
+        """`event` is checked on its own where it is none of `events`."""
+        plugin = ValidationPlugin([order_placed])
+        good = await self.post(plugin, self.order("a"), [self.order("b")])
+        assert good.json() == [{"id": "a"}, [{"id": "b"}]]
+        bad = await self.post(plugin, self.order(7), [self.order("b")])
+        assert bad.status_code == 500
+        assert bad.json()["name"] == "ValidationFailed"
+        assert bad.headers["x-inngest-no-retry"] == "true"
+        dropping = ValidationPlugin([order_placed], on_invalid="drop")
+        rest = await self.post(dropping, self.order(7), [self.order("b")])
+        assert rest.json() == [{"id": "b"}, [{"id": "b"}]]
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {"event": 1, "events": [2, {"name": 3}, {"name": "shop/order.placed", "data": 4}]},
+            {"event": {"name": "inngest/function.invoked", "data": {"a": 1}}, "function_id": "y"},
+            {},
+        ],
+    )
+    async def test_odd_failures_pass(self, data: dict[str, Any]) -> None:
+        """What in function.failed is no event, or belongs to an unknown function, is left alone."""
+        failed = {"name": "inngest/function.failed", "data": data, "id": "e", "ts": 1}
+        answer = await self.post(ValidationPlugin([order_placed], coerce=True), failed, [failed])
+        assert answer.json()[0] == data
+
+    async def test_a_bad_leading_event_is_dropped_alone(self) -> None:
+        """In a failed batch with drop, a bad `event` is replaced by the first good of `events`."""
+        data = {"event": self.order(7), "events": [self.order("b")]}
+        failed = {"name": "inngest/function.failed", "data": data, "id": "e", "ts": 1}
+        plugin = ValidationPlugin([order_placed], on_invalid="drop", coerce=True)
+        inner = (await self.post(plugin, failed, [failed])).json()[0]["event"]
+        assert inner["data"] == {"id": "b", "lines": []}
+        strict = await self.post(ValidationPlugin([order_placed]), failed, [failed])
+        assert "/event/data/id: string_type" in strict.json()["message"]
 
 
 @pytest.mark.parametrize("is_async", [True, False])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ._compiled import CompiledSchema
-from ._depth import deeper_than, larger_than
+from ._depth import deeper_than, exceeds
 from ._dialects import Contents, Library, dialect_of, plain
 from ._engine import Document, Engine, EngineName, Failure
 from ._engine_python import PythonEngine
@@ -101,7 +101,7 @@ class JsonSchema(CompiledSchema[dict[str, Any]]):
         raise rejection
 
     def _listed(self, value: object) -> Sequence[Failure]:
-        if not larger_than(value, _MAX_LISTED) and not deeper_than(value, MAX_DEPTH):
+        if not exceeds(value, depth=MAX_DEPTH, members=_MAX_LISTED):
             return self._engine.failures(value)
         try:
             return self._engine.failures(value, first_only=True)
