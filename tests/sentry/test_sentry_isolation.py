@@ -241,3 +241,50 @@ async def test_tags_and_context(sentry: Sentry, shop: MakeShop, post: Post, body
     }
     assert "step" not in in_function["contexts"]["inngest"]
     assert in_step["contexts"]["inngest"]["step"]["id"] == "charge"
+
+
+async def test_a_failure_to_open_leaves_nothing_behind(
+    sentry: Sentry,
+    async_shop: MakeShop,
+    monkeypatch: pytest.MonkeyPatch,
+    post: Post,
+    body_of: Any,
+) -> None:
+    """If the plugin fails to begin a request, the run goes on and no scope stays open."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no trace")
+
+    monkeypatch.setattr("inngest_plugins.sentry._request.join_trace", broken)
+    sentry.init()
+    scopes: list[Any] = []
+    app = async_shop(SentryPlugin())
+
+    async def body(ctx: Any, step: Any) -> str:
+        scopes.append(sentry_sdk.get_isolation_scope())
+        return "done"
+
+    app.function(body)
+    around = sentry_sdk.get_isolation_scope()
+    response = await post(app.asgi(), body_of("run-1"))
+    assert response.json() == "done"
+    assert scopes == [around]
+
+
+async def test_breadcrumbs_of_the_worker(
+    sentry: Sentry, async_shop: MakeShop, post: Post, body_of: Any
+) -> None:
+    """What a worker's one scope has collected from other requests is not on a run's event."""
+    sentry.init()
+    sentry_sdk.set_tag("region", "eu")
+    sentry_sdk.add_breadcrumb(message="of another request")
+    app = async_shop(SentryPlugin())
+
+    async def body(ctx: Any, step: Any) -> None:
+        raise ValueError("boom")
+
+    app.function(body)
+    await post(app.asgi(), body_of("run-1"))
+    (event,) = sentry.errors
+    assert event["breadcrumbs"]["values"] == []
+    assert event["tags"]["region"] == "eu"
