@@ -302,9 +302,12 @@ async def test_a_cancelled_request_leaves_no_thread(make_app: type[App]) -> None
     async with app.engine() as engine:
         await engine.send(inngest.Event(name="fn"))
         await started.wait()
+
+    def alive() -> list[str]:
+        names = [thread.name for thread in threading.enumerate()]
+        return [name for name in names if name.startswith("metadata-")]
+
     for _ in range(100):
-        alive = [each for each in threading.enumerate() if each.name.startswith("metadata-")]
-        if not alive:
-            break
-        await asyncio.sleep(0.05)
-    assert alive == []
+        if alive():
+            await asyncio.sleep(0.05)
+    assert alive() == []

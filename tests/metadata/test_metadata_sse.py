@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -35,6 +36,7 @@ class Server:
 
     def __init__(self) -> None:
         self.connections: list[Connection] = []
+        self.sockets: list[list[str]] = []
         self.tokens: list[Any] = []
         self.authorizations: list[str] = []
         self.token_status = 201
@@ -43,6 +45,18 @@ class Server:
 
     def app(self) -> fastapi.FastAPI:
         app = fastapi.FastAPI()
+
+        @app.websocket("/v1/realtime/connect")
+        async def connect(socket: fastapi.WebSocket) -> None:
+            self.authorizations.append(socket.query_params["token"])
+            if not self.sockets:
+                await socket.close()
+                return
+            await socket.accept()
+            await socket.send_bytes(b"no text")
+            for message in self.sockets.pop(0):
+                await socket.send_text(message)
+            await socket.close()
 
         @app.post("/v1/realtime/token")
         async def token(request: fastapi.Request) -> Response:
@@ -217,3 +231,43 @@ async def test_leaving_the_loop_closes_the_connection(server: Server) -> None:
             assert each == {"n": 1}
             break
     await asyncio.wait_for(closed.wait(), 5)
+
+
+def message(text: str) -> str:
+    """Return what an event carries, as the WebSocket sends it."""
+    return text.removeprefix("data: ").strip()
+
+
+async def test_an_older_server_is_followed_over_its_websocket(server: Server) -> None:
+    """Where there are no server-sent events the WebSocket is used, and renewed when it closes."""
+    server.sse_status = 404
+    server.sockets = [
+        [message(snapshot(n=1)), "no json"],
+        [message(snapshot("completed", n=2))],
+    ]
+    found = [each async for each in subscribe(RUN, client=client_of(server))]
+    assert found == [{"n": 1}, {"n": 2}]
+    assert (
+        server.authorizations
+        == ["Bearer header.claims.signature"] + ["header.claims.signature"] * 2
+    )
+
+
+async def test_a_websocket_that_cannot_be_opened_is_an_error(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After several refusals in a row the subscription gives up."""
+    monkeypatch.setattr(subscribing, "_WAITS", (0.01, 0.01))
+    server.sse_status = 501
+    with pytest.raises(MetadataSendError, match="was lost"):
+        await subscribe(RUN, client=client_of(server)).__anext__()
+
+
+async def test_without_the_websockets_package_the_error_says_so(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older server needs is named with the command that installs it."""
+    server.sse_status = 404
+    monkeypatch.setitem(sys.modules, "websockets", None)
+    with pytest.raises(MetadataSendError, match="pip install websockets"):
+        await subscribe(RUN, client=client_of(server)).__anext__()

@@ -1,8 +1,8 @@
 """Following a run's metadata from outside, while it changes.
 
 Messages come over the server's realtime API: a token from `POST /v1/realtime/token` for the topics
-of the run's channel, then server-sent events from `GET /v1/realtime/sse` (WHATWG HTML section 9.2).
-That needs nothing but an HTTP client. The embedded engine hands its messages over in process.
+of the run's channel, then a connection (see `_connection`). The embedded engine hands its messages
+over in process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urljoin
 
 import anyio
 import httpx
@@ -20,6 +19,12 @@ import inngest
 
 from inngest_plugins.core import Call, EngineApi
 
+from ._connection import (
+    ConnectionLostError,
+    NoEventStreamError,
+    server_sent_events,
+    websocket_messages,
+)
 from ._errors import MetadataContextError, MetadataSendError
 from ._json import Json
 from ._limits import DEFAULT_KIND, check_run_id
@@ -27,9 +32,6 @@ from ._live import SNAPSHOT_TOPIC, stream_topic
 
 _logger = logging.getLogger("inngest_plugins.metadata")
 
-_CONNECT_SECONDS = 10.0
-# The server sends a comment every 15 s; a connection silent for longer than this is dead.
-_SILENCE_SECONDS = 60.0
 _WAITS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -192,16 +194,20 @@ async def _from_server(
     client: inngest.Inngest, run_id: str, topic: str
 ) -> AsyncGenerator[Message, None]:
     failures = 0
+    connect = server_sent_events
     while True:
         token = await _token(client, run_id, topic)
         try:
-            async with aclosing(_events(client, token)) as events:
+            async with aclosing(connect(client, token)) as events:
                 async for event in events:
                     failures = 0
                     message = _parse(event)
                     if message is not None and message.topic == topic:
                         yield message
-        except httpx.TransportError as err:
+        except NoEventStreamError:
+            connect = websocket_messages
+            continue
+        except (httpx.TransportError, ConnectionLostError) as err:
             failures += 1
             if failures > len(_WAITS):
                 raise MetadataSendError(
@@ -232,28 +238,6 @@ async def _token(client: inngest.Inngest, run_id: str, topic: str) -> str:
             "pass it: subscribe(run_id, source=engine)"
         )
     return token
-
-
-async def _events(client: inngest.Inngest, token: str) -> AsyncGenerator[str, None]:
-    """Yield the data of each server-sent event."""
-    timeout = httpx.Timeout(_CONNECT_SECONDS, read=_SILENCE_SECONDS)
-    headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
-    url = urljoin(client.api_origin, "/v1/realtime/sse")
-    async with (
-        httpx.AsyncClient(timeout=timeout) as http,
-        http.stream("GET", url, headers=headers) as response,
-    ):
-        if response.status_code != httpx.codes.OK:
-            raise MetadataSendError(
-                f"the engine refused the subscription with {response.status_code}"
-            )
-        data: list[str] = []
-        async for line in response.aiter_lines():
-            if not line and data:
-                yield "\n".join(data)
-                data = []
-            elif line.startswith("data:"):
-                data.append(line[5:].removeprefix(" "))
 
 
 def _parse(event: str) -> Message | None:
