@@ -214,6 +214,7 @@ PRIVATE = {
     "_memos",
     "_middleware",
     "_opts",
+    "_raw_request",
     "_request",
     "_target_hashed_id",
 }
@@ -248,6 +249,7 @@ def test_private_attributes(setting: str) -> None:
             assert isinstance(execution._memos._memos, dict)
             assert set(execution._memos._memos) == set(call.memos)
             assert isinstance(execution._middleware._middleware, list)
+            assert execution._middleware._raw_request is call.raw_request
             assert isinstance(call.function._middleware, list)
             assert call.function._opts.retries == 6
             http: Any = call.client._http_client

@@ -398,14 +398,17 @@ def trace_headers(raw_request: object) -> dict[str, str]:
     A `connect` worker gets no HTTP request but a protobuf message, whose `system_trace_ctx` is the
     same headers as a JSON object.
     """
-    carrier = getattr(raw_request, "system_trace_ctx", None)
+    try:
+        carrier = getattr(raw_request, "system_trace_ctx", None)
+        headers = getattr(raw_request, "headers", None)
+    except RuntimeError:
+        # Flask's request is a proxy, which means nothing in the SDK's pool threads.
+        return {}
     if isinstance(carrier, bytes):
         return _from_carrier(carrier)
-    if isinstance(raw_request, Mapping):
-        headers: Any = raw_request.get("http", raw_request)
-        headers = headers.get("headers") if isinstance(headers, Mapping) else None
-    else:
-        headers = getattr(raw_request, "headers", None)
+    if headers is None and isinstance(raw_request, Mapping):
+        event: Any = raw_request.get("http", raw_request)
+        headers = event.get("headers") if isinstance(event, Mapping) else None
     if headers is None or not hasattr(headers, "get"):
         return {}
     found = ((name, headers.get(name)) for name in TRACE_HEADERS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -46,6 +47,7 @@ class CallSession:
         "_entered",
         "_executed",
         "_executing",
+        "_has_memo",
         "_left_error",
         "_limits",
         "_memoizing",
@@ -75,6 +77,12 @@ class CallSession:
         self._dispatcher = dispatcher
         call._dispatcher = dispatcher  # noqa: SLF001 - the session owns its call
         self._memos = memos
+        # The SDK's own lookup makes a new dict for each step: there the memos are what it has now.
+        self._has_memo: Callable[[str], bool] = (
+            memos.__contains__
+            if self._stack.constant_time_memos
+            else lambda hashed_id: hashed_id in _sdk.memos_of(call.ctx)
+        )
         self._entered = 0
         self._memoizing = self._replayed = self._executing = self._executed = False
         self._started = self._output_done = self._responded = False
@@ -152,7 +160,7 @@ class CallSession:
         async def report_step(info: _sdk.StepInfo) -> Any:
             if self.call.failure is not None:
                 raise _sdk.interrupt_at(info)
-            if info.id in self._memos:
+            if self._has_memo(info.id):
                 self.call.consumed.append(info.id)
                 reported = await original(info)
                 if self.call.failure is not None:
@@ -174,7 +182,7 @@ class CallSession:
         def report_step(info: _sdk.StepInfo) -> Any:
             if self.call.failure is not None:
                 raise _sdk.interrupt_at(info)
-            if info.id in self._memos:
+            if self._has_memo(info.id):
                 self.call.consumed.append(info.id)
                 reported = original(info)
                 if self.call.failure is not None:
@@ -242,6 +250,8 @@ class CallSession:
 
         for bound in self._stack.hooks("around_step"):
             self._dispatcher.running = bound
+            started = time.time()
+            context: Any = None
             try:
                 context = enter(bound)
                 if isinstance(context, AsyncContext):
@@ -249,11 +259,14 @@ class CallSession:
                 else:
                     context.__enter__()
             except Exception as err:
+                self._dispatcher.opened(context, started)
+                self._dispatcher.closed(bound, context, err)
                 self._failed(bound, err)
                 if bound.closed:
                     return
             else:
                 opened.append((bound, context))
+                self._dispatcher.opened(context, started)
             finally:
                 self._dispatcher.running = None
 
@@ -269,6 +282,7 @@ class CallSession:
         interrupt: BaseException | None = None
         while opened:
             bound, context = opened.pop()
+            raised: BaseException | None = None
             try:
                 if isinstance(context, AsyncContext):
                     yield context.context.__aexit__(*exception)
@@ -276,10 +290,12 @@ class CallSession:
                     context.__exit__(*exception)
             except Exception as err:
                 if err is not error:
+                    raised = err
                     self._left(bound, err)
             except BaseException as err:
                 if err is not error:
-                    interrupt = err
+                    raised = interrupt = err
+            self._dispatcher.closed(bound, context, raised)
         if interrupt is not None:
             raise interrupt
 

@@ -30,7 +30,15 @@ class Dispatcher:
         interrupted: the hook in which the call was cancelled, or ended by another BaseException.
     """
 
-    __slots__ = ("function_id", "interrupted", "records", "request_id", "run_id", "running")
+    __slots__ = (
+        "_opened_at",
+        "function_id",
+        "interrupted",
+        "records",
+        "request_id",
+        "run_id",
+        "running",
+    )
 
     def __init__(
         self,
@@ -45,6 +53,7 @@ class Dispatcher:
         self.request_id = request_id
         self.running: BoundHook | None = None
         self.interrupted: BoundHook | None = None
+        self._opened_at: dict[int, float] = {}
 
     def fire(
         self,
@@ -113,6 +122,16 @@ class Dispatcher:
                 records.append(self.record(bound, started, error))
             if error is not None:
                 on_error(bound, error)
+
+    def opened(self, context: object, started: float) -> None:
+        """Note when the context manager of an `around_step` was entered."""
+        if self.records is not None:
+            self._opened_at[id(context)] = started
+
+    def closed(self, bound: BoundHook | None, context: object, error: BaseException | None) -> None:
+        """Record an `around_step` whose context manager was left."""
+        if self.records is not None and bound is not None and id(context) in self._opened_at:
+            self.records.append(self.record(bound, self._opened_at.pop(id(context)), error))
 
     def record(self, bound: BoundHook, started: float, error: BaseException | None) -> HookRecord:
         """Make the record of a hook that began at `started` and ends now."""

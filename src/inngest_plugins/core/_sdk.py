@@ -298,6 +298,11 @@ def entries_of(manager: Manager) -> list[Any]:
     return manager._middleware
 
 
+def raw_request_of(manager: Manager) -> object:
+    """Return what the web framework gave for this request."""
+    return manager._raw_request
+
+
 # ---------------------------------------------------------------- HTTP
 
 

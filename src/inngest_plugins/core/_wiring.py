@@ -142,7 +142,7 @@ def _open(
     bridge = next((entry for entry in entries if type(entry) is Bridge), None)
     if bridge is None:
         # Only the function's own list names plugins: the stack stands at the head of that list.
-        bridge = Bridge(client, None)
+        bridge = Bridge(client, _sdk.raw_request_of(middleware))
         entries.append(bridge)
     on_failure = fn_id != function.id and fn_id == function.on_failure_fn_id
     memos = _sdk.use_constant_time_lookup(ctx) if stack.constant_time_memos else _sdk.memos_of(ctx)
