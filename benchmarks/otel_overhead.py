@@ -65,8 +65,8 @@ def nothing_configured() -> None:
                         "OpenTelemetryPlugin, no provider", make([OpenTelemetryPlugin()], memos)
                     ),
                 ],
-                rounds=60 if memos < 100 else 20,
-                calls=20,
+                rounds=150 if memos < 100 else 30,
+                calls=8,
             )
             table(f"one request, {memos} memos, {how}", medians, base=base)
 

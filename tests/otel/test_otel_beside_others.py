@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -104,7 +105,9 @@ async def test_flask_apps_have_the_same_traces(
     """Under Flask a run is one trace with every span once, RACE groups included."""
     client, tracer = telemetry.client(), telemetry.tracer
 
-    def work() -> None:
+    def work(seconds: float = 0) -> None:
+        # In a race, two branches that end at the same moment let two requests end the function.
+        time.sleep(seconds)
         with tracer.start_as_current_span("inside"):
             pass
 
@@ -114,10 +117,10 @@ async def test_flask_apps_have_the_same_traces(
             ctx.step.run("a", work)
 
             def branch(name: str) -> None:
-                ctx.step.run(f"{name}1", work)
+                ctx.step.run(f"{name}1", work, 0.3 if name == "r" else 0)
                 with tracer.start_as_current_span(f"{name} between"):
                     pass
-                ctx.step.run(f"{name}2", work)
+                ctx.step.run(f"{name}2", work, 0.3 if name == "r" else 0)
                 with tracer.start_as_current_span(f"{name} after"):
                     pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -165,7 +166,7 @@ async def test_parallel_branches_keep_their_spans_once(
                 with tracer.start_as_current_span(f"start {size}"):
                     pass
                 for number in range(size):
-                    await ctx.step.run(f"{size}.{number}", done)
+                    await ctx.step.run(f"{size}.{number}", asyncio.sleep, 0.04 * size)
                     with tracer.start_as_current_span(f"after {size}.{number}"):
                         pass
 

@@ -89,13 +89,16 @@ def take_carriers(call: Call) -> list[Carrier]:
         The carriers of the triggering events, without repetition.
     """
     found: list[Carrier] = []
-    for event in (call.event, *call.events):
+    ctx = call.ctx
+    for event in (ctx.event, *ctx.events):
+        if CARRIER_KEY not in event.data and not event.name.startswith(_LIFE_CYCLE):
+            continue
         for taken in _take_from_event(event):
             if taken not in found:
                 found.append(taken)
-    memos = call.memos
-    if not memos or not _may_carry(call):
+    if not call.memo_count or not _may_carry(call):
         return found
+    memos = call.memos
     for hashed_id in list(memos):
         data = memos[hashed_id].data
         # A memo of a wait is the event itself.

@@ -243,9 +243,11 @@ class Ledger:
     def _is_new(self, ended: _Ended, *, final: bool) -> bool:
         if final and ended.error is not None and ended.error is self._raised:
             return True
-        if self._targeted and not (ended.after_step and self._verdict in _FUNCTION_ENDED):
+        further = ended.after_step if self._step_ran else final
+        if self._targeted and not (further and self._verdict in _FUNCTION_ENDED):
             # The request that planned this step has been here. Only an error that the SDK lets out
-            # of a step, such as NonRetriableError, takes the function further than that.
+            # of a step, such as NonRetriableError, takes the function further than that; or, in a
+            # race, a target that has its result already, so that the function gets to its end.
             return False
         return self.territory.is_new(ended.point, ended=final)
 

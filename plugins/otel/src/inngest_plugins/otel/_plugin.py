@@ -80,6 +80,8 @@ class OpenTelemetryPlugin(Plugin):
         self._capture_payloads = capture_payloads
         self._exception_messages = exception_messages
         self._continue_traces = continue_traces
+        self._inert_tracing: TracerProvider | None = None
+        self._inert_metrics: MeterProvider | None = None
         self._tracer: tuple[TracerProvider, Tracer] | None = None
         self._instruments: tuple[MeterProvider, Instruments] | None = None
 
@@ -408,7 +410,8 @@ class OpenTelemetryPlugin(Plugin):
         known = self._tracer
         if known is not None and known[0] is provider:
             return known[1]
-        if _does_nothing(provider):
+        if provider is self._inert_tracing or _does_nothing(provider):
+            self._inert_tracing = provider
             return None
         tracer = provider.get_tracer(SCOPE, _VERSION)
         self._tracer = provider, tracer
@@ -428,7 +431,8 @@ class OpenTelemetryPlugin(Plugin):
         known = self._instruments
         if known is not None and known[0] is provider:
             return known[1]
-        if _does_nothing(provider):
+        if provider is self._inert_metrics or _does_nothing(provider):
+            self._inert_metrics = provider
             return None
         instruments = Instruments(provider, SCOPE, _VERSION)
         self._instruments = provider, instruments
