@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 # Only these are walked into: no engine reads any other container as JSON.
 _CONTAINERS = (dict, list, tuple)
@@ -25,7 +26,7 @@ def exceeds(value: object, *, depth: int, members: int = sys.maxsize) -> bool:
         below: list[Any] = []
         for node in level:
             count += len(node)
-            inside = cast("dict[Any, Any]", node).values() if isinstance(node, dict) else node
+            inside: Iterable[Any] = node.values() if isinstance(node, dict) else node
             below.extend([each for each in inside if isinstance(each, _CONTAINERS)])
         if count > members:
             return True
