@@ -13,9 +13,9 @@ from typing import Any
 
 import inngest
 import pydantic
+from tests.composition.composition_secrets import secret
 
 from inngest_plugins.metadata import MetadataContextError, metadata
-from tests.composition.composition_secrets import secret
 
 Body = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 WAIT = datetime.timedelta(hours=1)
@@ -288,3 +288,57 @@ def scans() -> list[inngest.Event]:
         inngest.Event(name="shop/scanned", data={"encrypted": secret(f"batch-{n}")})
         for n in range(3)
     ]
+
+
+def small_app(*args: Any, **kwargs: Any) -> App:
+    """A cheap app: a step that fails once, a sent event, and an invoke in a parallel group."""
+    app = App(*args, **kwargs)
+    tries = itertools.count()
+
+    async def child(ctx: Any, step: Any) -> Any:
+        return {"child": ctx.event.data["encrypted"]["card"]}
+
+    child_fn = app.function(child, "child", "shop/child", retries=0)
+
+    async def main(ctx: Any, step: Any) -> Any:
+        card = ctx.event.data["encrypted"]["card"]
+
+        async def flaky() -> str:
+            if next(tries) == 0:
+                raise CardError(secret("step-error"))
+            return card
+
+        first = await step.run("flaky", flaky)
+        data: Any = {"order": "o", "encrypted": secret("answer")}
+        invoked, noted, _ = await parallel(
+            ctx,
+            lambda: step.invoke("one", function=child_fn, data={"encrypted": {"card": first}}),
+            lambda: step.run("note", app.noting("note", secret("step"))),
+            lambda: step.send_event("say", inngest.Event(name="shop/answered", data=data)),
+        )
+        return {"first": first, "invoked": invoked, "noted": noted}
+
+    app.function(main, "fulfil", EVENT, retries=1)
+    return app
+
+
+def tiny_app(*args: Any, **kwargs: Any) -> App:
+    """The cheapest app that fires every hook: a step that fails once, and an event in a group."""
+    app = App(*args, **kwargs)
+    tries = itertools.count()
+
+    async def main(ctx: Any, step: Any) -> Any:
+        card = ctx.event.data["encrypted"]["card"]
+
+        async def flaky() -> str:
+            if next(tries) == 0:
+                raise CardError(secret("step-error"))
+            return card
+
+        data: Any = {"order": "o", "encrypted": secret("answer")}
+        first = await step.run("flaky", flaky)
+        await step.send_event("say", inngest.Event(name="shop/answered", data=data))
+        return {"first": first}
+
+    app.function(main, "fulfil", EVENT, retries=1)
+    return app

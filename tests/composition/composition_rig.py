@@ -18,6 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sentry_sdk import scope as sentry_scope
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
+from tests.composition import composition_app as the_app
+from tests.composition.composition_secrets import Records, all_leaks
 
 from inngest_plugins.cli._run_json import story_to_json
 from inngest_plugins.core import Hooks, Layer, StackEntry
@@ -28,9 +30,7 @@ from inngest_plugins.local._timeline_model import tell
 from inngest_plugins.metadata import MetadataPlugin
 from inngest_plugins.otel import OpenTelemetryPlugin, replay_safe_provider
 from inngest_plugins.sentry import SentryPlugin
-from inngest_plugins.validation import EventType, ValidationPlugin
-from tests.composition import composition_app as the_app
-from tests.composition.composition_secrets import Records, all_leaks
+from inngest_plugins.validation import ValidationPlugin
 
 NAMES = ("sentry", "otel", "encryption", "validation", "metadata")
 PER_CALL = (
@@ -208,9 +208,7 @@ class Rig:
                 else:
                     await engine.send(events)
                     await during(engine)
-                    (run,) = [
-                        run for run in engine.runs if run.function_id == f"shop-{function}"
-                    ]
+                    (run,) = [run for run in engine.runs if run.function_id == f"shop-{function}"]
                 await engine.settle(60)
                 traces = [trace.body for trace in engine.userland_traces]
                 return Played(run, engine.runs, engine.events, traces)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 # Put together here, so that no line of source (Sentry and tracebacks quote those) holds it.
 HEAD = "zq" + "Canary" + str(7_301 * 9)
-TAIL = "Ω\"" + "kan" + "arie" + "73'"
+TAIL = 'Ω"' + "kan" + "arie" + "73'"
 
 
 def secret(channel: str) -> str:

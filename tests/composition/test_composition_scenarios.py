@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.composition.composition_app import App, order, scans, whole_app
 from tests.composition.composition_rig import Played, Rig, as_it_was, custom_hooks, names_of, opener
 from tests.composition.composition_secrets import all_leaks
