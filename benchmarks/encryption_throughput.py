@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import inngest_encryption
@@ -95,16 +96,16 @@ def table(official: Any, ours: EncryptionPlugin) -> None:
     for name, size in SIZES.items():
         value = order(size)
         sealed, hand, theirs = ours.encrypt(value), encrypt_by_hand(value), official._encrypt(value)
-        rows = {
+        rows: dict[str, list[Callable[[], Any]]] = {
             "encrypt": [
-                lambda value=value: ours.encrypt(value),
-                lambda value=value: encrypt_by_hand(value),
-                lambda value=value: official._encrypt(value),
+                partial(ours.encrypt, value),
+                partial(encrypt_by_hand, value),
+                partial(official._encrypt, value),
             ],
             "decrypt": [
-                lambda sealed=sealed: ours.decrypt(sealed),
-                lambda hand=hand: decrypt_by_hand(hand),
-                lambda theirs=theirs: official._decrypt(theirs),
+                partial(ours.decrypt, sealed),
+                partial(decrypt_by_hand, hand),
+                partial(official._decrypt, theirs),
             ],
         }
         for what, functions in rows.items():
@@ -123,9 +124,7 @@ def rotation() -> None:
         value = order(size)
         first = EncryptionPlugin(keys[0]).encrypt(value)
         last = EncryptionPlugin(keys[5]).encrypt(value)
-        one, six = medians(
-            [lambda first=first: ring.decrypt(first), lambda last=last: ring.decrypt(last)]
-        )
+        one, six = medians([partial(ring.decrypt, first), partial(ring.decrypt, last)])
         print(f"{name:8}{one:10.1f}{six:10.1f} us{six / one:10.2f}x")
 
 

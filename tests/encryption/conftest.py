@@ -43,8 +43,11 @@ class App:
         return LocalEngine(self.client, self.functions, **options)
 
 
+MakeApp = Callable[..., App]
+
+
 @pytest.fixture
-def make_app() -> Callable[..., App]:
+def make_app() -> MakeApp:
     """Makes apps: `make_app(keys=None, app_id="shop", **plugin options)`."""
 
     def make(

@@ -7,6 +7,7 @@ import copy
 import logging
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from inngest_plugins.encryption import (
     Key,
     KeyRing,
 )
-from inngest_plugins.encryption import _keyring as keyring_module
 from inngest_plugins.encryption._subkeys import Subkeys
 
 SECRET = bytes(range(32))
@@ -122,7 +122,7 @@ def test_from_file_follows_changes(
 ) -> None:
     """A changed file is read again, at once for an unknown key; a broken one changes nothing."""
     now = [100.0]
-    monkeypatch.setattr(keyring_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     old, new = Key.generate("old"), Key.generate("new")
     path = tmp_path / "keys"
     path.write_text(f"# the keys\n{old.to_text()}  # in use\n")

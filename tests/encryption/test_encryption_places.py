@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastapi
 import httpx
@@ -15,6 +15,9 @@ import inngest.fast_api
 import pytest
 
 from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
+
+if TYPE_CHECKING:
+    from tests.encryption.conftest import App, MakeApp
 
 pytestmark = pytest.mark.anyio
 
@@ -49,7 +52,7 @@ def body(
     }
 
 
-async def post(app: Any, request: dict[str, Any], function: str = "shop-f") -> httpx.Response:
+async def post(app: App, request: dict[str, Any], function: str = "shop-f") -> httpx.Response:
     server = fastapi.FastAPI()
     inngest.fast_api.serve(server, app.client, app.functions)
     transport = httpx.ASGITransport(server)
@@ -59,18 +62,18 @@ async def post(app: Any, request: dict[str, Any], function: str = "shop-f") -> h
         )
 
 
-def two_steps(app: Any, fn_id: str = "f") -> None:
+def two_steps(app: App, fn_id: str = "f") -> None:
     """A function of two steps that returns what it saw."""
 
     @app.function(fn_id, "go", retries=3)
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         first = await ctx.step.run("a", lambda: "A")
         second = await ctx.step.run("b", lambda: "B")
         return [first, second, dict(ctx.event.data)]
 
 
 async def written(
-    app: Any, run_id: str = "01K0000000000000000000000A", function: str = "shop-f"
+    app: App, run_id: str = "01K0000000000000000000000A", function: str = "shop-f"
 ) -> Any:
     """What steps a and b, and the function, put on the wire."""
     steps: dict[str, Any] = {}
@@ -90,7 +93,7 @@ def assert_refused(answer: httpx.Response, *parts: str, retriable: bool = False)
         assert part in error["message"], error["message"]
 
 
-async def test_results_in_their_own_place_are_opened(make_app: Any) -> None:
+async def test_results_in_their_own_place_are_opened(make_app: MakeApp) -> None:
     """The base line of the tests below."""
     app = make_app()
     two_steps(app)
@@ -98,7 +101,7 @@ async def test_results_in_their_own_place_are_opened(make_app: Any) -> None:
     assert app.plugin.decrypt(output) == ["A", "B", {}]
 
 
-async def test_results_swapped_between_steps_are_refused(make_app: Any) -> None:
+async def test_results_swapped_between_steps_are_refused(make_app: MakeApp) -> None:
     """The error says what was written for what, in which function and run, without a value."""
     app = make_app()
     two_steps(app)
@@ -112,7 +115,7 @@ async def test_results_swapped_between_steps_are_refused(make_app: Any) -> None:
     )
 
 
-async def test_results_of_another_function_app_or_purpose_are_refused(make_app: Any) -> None:
+async def test_results_of_another_function_app_or_purpose_are_refused(make_app: MakeApp) -> None:
     """Function, app and purpose are bound, in both directions."""
     ring = KeyRing.generate()
     app, foreign = make_app(ring), make_app(ring, app_id="other")
@@ -130,7 +133,7 @@ async def test_results_of_another_function_app_or_purpose_are_refused(make_app: 
         assert_refused(answer, "here belongs 'event'", "$.encrypted")
 
 
-async def test_results_of_another_run_are_refused_when_runs_are_bound(make_app: Any) -> None:
+async def test_results_of_another_run_are_refused_when_runs_are_bound(make_app: MakeApp) -> None:
     """bind="run" refuses what bind="step" allows, as rerunning from a step needs it."""
     ring = KeyRing.generate()
     loose, strict = make_app(ring), make_app(ring, bind="run")
@@ -148,7 +151,7 @@ async def test_results_of_another_run_are_refused_when_runs_are_bound(make_app: 
         assert (await post(app, body(steps={"a": first, "b": second}))).status_code == 200
 
 
-async def test_a_function_s_output_is_accepted_as_a_step_s_result(make_app: Any) -> None:
+async def test_a_function_s_output_is_accepted_as_a_step_s_result(make_app: MakeApp) -> None:
     """The documented gap: a request does not tell which steps are invokes."""
     app = make_app()
     two_steps(app)
@@ -156,15 +159,15 @@ async def test_a_function_s_output_is_accepted_as_a_step_s_result(make_app: Any)
     assert (await post(app, body(steps={"a": {"data": output}, "b": second}))).status_code == 200
 
 
-async def test_steps_of_the_failure_handler_are_other_steps(make_app: Any) -> None:
+async def test_steps_of_the_failure_handler_are_other_steps(make_app: MakeApp) -> None:
     """A step of the handler and a step of the function may share an id, not a result."""
     app = make_app()
 
-    async def handler(ctx: inngest.Context) -> Any:
+    async def handler(ctx: Any) -> Any:
         return await ctx.step.run("a", lambda: "handler")
 
     @app.function("f", "go", on_failure=handler)
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         return await ctx.step.run("a", lambda: "main")
 
     failed = body(name="inngest/function.failed")
@@ -173,12 +176,12 @@ async def test_steps_of_the_failure_handler_are_other_steps(make_app: Any) -> No
     assert_refused(await post(app, body(steps={"a": memo})), "step/shop/f-failure/")
 
 
-async def test_messages_and_stacks_of_errors_are_bound_to_their_place(make_app: Any) -> None:
+async def test_messages_and_stacks_of_errors_are_bound_to_their_place(make_app: MakeApp) -> None:
     """A memoized error's parts cannot trade places, nor move to another step."""
     app = make_app()
 
     @app.function("f", "go")
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         def fail() -> None:
             raise ValueError("why")
 
@@ -204,7 +207,9 @@ async def test_messages_and_stacks_of_errors_are_bound_to_their_place(make_app: 
 
 
 @pytest.mark.parametrize("fields", ["*", ("encrypted",)])
-async def test_plaintext_is_refused_when_ciphertext_is_required(make_app: Any, fields: Any) -> None:
+async def test_plaintext_is_refused_when_ciphertext_is_required(
+    make_app: MakeApp, fields: Any
+) -> None:
     """require_encrypted finds a downgrade by whoever holds the state."""
     ring = KeyRing.generate()
     open_app = make_app(ring, event_fields=fields)
@@ -224,13 +229,13 @@ async def test_plaintext_is_refused_when_ciphertext_is_required(make_app: Any, f
     assert (await post(strict, engines_own)).status_code == 206
 
 
-async def test_whole_data_survives_what_the_engine_adds(make_app: Any) -> None:
+async def test_whole_data_survives_what_the_engine_adds(make_app: MakeApp) -> None:
     """`_inngest` beside an envelope reaches the handler; a smuggled field does not."""
-    app = make_app(event_fields="*")
+    app = make_app(KeyRing(Key.generate(), Key.official("k")), event_fields="*")
     seen: list[Any] = []
 
     @app.function("f", "go")
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         seen.append(dict(ctx.event.data))
 
     sealed = app.plugin.encrypt({"card": 1, "_inngest": "stale"})
@@ -242,12 +247,11 @@ async def test_whole_data_survives_what_the_engine_adds(make_app: Any) -> None:
     answer = await post(app, body(data=app.plugin.encrypt([1])))
     assert_refused(answer, "no object")
     official = EncryptionPlugin("k", strategy="libsodium")
-    app.plugin._keys._set([*app.plugin._keys, Key.official("k")])
     answer = await post(app, body(data={**official.encrypt({"a": 1}), "kept": 2, **ours}))
     assert seen[-1] == {"a": 1, "kept": 2, **ours}
 
 
-async def test_an_unknown_key_is_retried_and_tells_what_to_deploy(make_app: Any) -> None:
+async def test_an_unknown_key_is_retried_and_tells_what_to_deploy(make_app: MakeApp) -> None:
     """The request fails without no-retry, before the handler runs, and nothing else leaks."""
     app = make_app(KeyRing(Key.generate("old")))
     two_steps(app)

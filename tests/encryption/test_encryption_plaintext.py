@@ -9,8 +9,8 @@ import enum
 import math
 import struct
 import uuid
-from collections import OrderedDict, defaultdict, namedtuple
-from typing import Any
+from collections import OrderedDict, defaultdict
+from typing import Any, NamedTuple
 
 import hypothesis
 import hypothesis.strategies as st
@@ -67,7 +67,9 @@ class Point:
     x: int
 
 
-Pair = namedtuple("Pair", "left right")
+class Pair(NamedTuple):
+    left: int
+    right: int
 
 
 def exactly_same(left: Any, right: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import boto3
@@ -22,6 +22,9 @@ from inngest_plugins.encryption import (
     KeyServiceError,
     RejectedError,
 )
+
+if TYPE_CHECKING:
+    from tests.encryption.conftest import MakeApp
 
 
 class Vault:
@@ -58,7 +61,7 @@ class Vault:
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync provider", "async provider"])
 @pytest.mark.parametrize("function_is_sync", [False, True], ids=["async fn", "sync fn"])
 async def test_a_run_under_provided_keys(
-    make_app: Any, is_async: bool, function_is_sync: bool
+    make_app: MakeApp, is_async: bool, function_is_sync: bool
 ) -> None:
     """Steps, errors, events and outputs; the provider rotates in the middle of the run."""
     vault = Vault(is_async=is_async)
@@ -71,7 +74,7 @@ async def test_a_run_under_provided_keys(
     if function_is_sync:
 
         @app.function("f", "go", retries=0)
-        def f(ctx: inngest.ContextSync) -> Any:
+        def f(ctx: Any) -> Any:
             first = ctx.step.run("a", lambda: "A")
             vault.keys.setdefault("v2", Key.generate("v2"))
             vault.current = "v2"
@@ -85,7 +88,7 @@ async def test_a_run_under_provided_keys(
     else:
 
         @app.function("f", "go", retries=0)
-        async def g(ctx: inngest.Context) -> Any:
+        async def g(ctx: Any) -> Any:
             first = await ctx.step.run("a", lambda: "A")
             vault.keys.setdefault("v2", Key.generate("v2"))
             vault.current = "v2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
@@ -13,23 +13,26 @@ import pytest
 from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
 from inngest_plugins.local import LocalEngine
 
+if TYPE_CHECKING:
+    from tests.encryption.conftest import App, MakeApp
+
 pytestmark = pytest.mark.anyio
 
 
-def declare_everything(app: Any, canary: str, seen: dict[str, Any]) -> None:
+def declare_everything(app: App, canary: str, seen: dict[str, Any]) -> None:
     """Functions that put the canary everywhere a payload can be."""
 
     @app.function("child", "never/sent")
-    async def child(ctx: inngest.Context) -> Any:
+    async def child(ctx: Any) -> Any:
         seen.setdefault("invoked", []).append(ctx.event.data["secret"])
         assert "_inngest" in ctx.event.data
         return {"returned": ctx.event.data["secret"]}
 
     @app.function("broken", "never/sent", retries=0)
-    async def broken(ctx: inngest.Context) -> Any:
+    async def broken(ctx: Any) -> Any:
         raise KeyError(canary)
 
-    async def on_failure(ctx: inngest.Context) -> Any:
+    async def on_failure(ctx: Any) -> Any:
         data: Any = ctx.event.data
         seen["failure message"] = data["error"]["message"]
         seen["failure stack"] = data["error"]["stack"]
@@ -37,7 +40,7 @@ def declare_everything(app: Any, canary: str, seen: dict[str, Any]) -> None:
         return await ctx.step.run("tidy", lambda: canary)
 
     @app.function("parent", "shop/order", retries=1, on_failure=on_failure)
-    async def parent(ctx: inngest.Context) -> Any:
+    async def parent(ctx: Any) -> Any:
         seen["event"] = ctx.event.data["secret"]
         seen["events"] = ctx.events[0].data["secret"]
         seen["step"] = await ctx.step.run("step", lambda: {"x": canary})
@@ -75,14 +78,14 @@ def declare_everything(app: Any, canary: str, seen: dict[str, Any]) -> None:
         raise RuntimeError(f"final {canary}")
 
     @app.function("payer", "shop/order")
-    async def payer(ctx: inngest.Context) -> Any:
+    async def payer(ctx: Any) -> Any:
         await ctx.step.sleep("later", 600_000)
         await ctx.step.send_event(
             "paid", [inngest.Event(name="shop/paid", data={"id": 8, "secret": canary})]
         )
 
     @app.function("watcher", "inngest/function.finished")
-    async def watcher(ctx: inngest.Context) -> Any:
+    async def watcher(ctx: Any) -> Any:
         data: Any = ctx.event.data
         if data["function_id"] == "shop-child":
             seen["finished result"] = data["result"]
@@ -101,7 +104,7 @@ def declare_everything(app: Any, canary: str, seen: dict[str, Any]) -> None:
     ids=["default", "strict", "whole data", "whole data required", "libsodium"],
 )
 async def test_the_canary_never_leaves_and_handlers_see_it_everywhere(
-    make_app: Any,
+    make_app: MakeApp,
     canary: str,
     wire: Any,
     leaks: Any,
@@ -153,7 +156,7 @@ def encrypted_texts(value: Any) -> int:
 
 
 @pytest.mark.parametrize("is_sync", [False, True])
-async def test_error_classes_and_retries_stay_as_they_are(make_app: Any, is_sync: bool) -> None:
+async def test_error_classes_and_retries_stay_as_they_are(make_app: MakeApp, is_sync: bool) -> None:
     """NonRetriableError, RetryAfterError and ordinary errors keep name, code and headers."""
     app = make_app()
     errors: dict[str, Exception] = {
@@ -165,10 +168,10 @@ async def test_error_classes_and_retries_stay_as_they_are(make_app: Any, is_sync
     def body(ctx: Any) -> Any:
         raise errors[ctx.event.data["kind"]]
 
-    async def async_body(ctx: inngest.Context) -> Any:
+    async def async_body(ctx: Any) -> Any:
         body(ctx)
 
-    def sync_body(ctx: inngest.ContextSync) -> Any:
+    def sync_body(ctx: Any) -> Any:
         body(ctx)
 
     app.function("f", "go", retries=1)(sync_body if is_sync else async_body)
@@ -193,20 +196,21 @@ async def test_error_classes_and_retries_stay_as_they_are(make_app: Any, is_sync
             assert "Traceback" in app.plugin.decrypt_text(body_json["stack"])
 
 
-async def test_errors_stay_readable_when_asked_for(make_app: Any) -> None:
+async def test_errors_stay_readable_when_asked_for(make_app: MakeApp) -> None:
     """encrypt_errors=False leaves errors as the SDK sends them."""
     app = make_app(encrypt_errors=False)
 
     @app.function("f", "go", retries=0)
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         raise ValueError("readable")
 
     async with app.engine() as engine:
         run = await engine.run(inngest.Event(name="go"))
+    assert run.error is not None
     assert run.error["message"] == "readable"
 
 
-async def test_a_value_that_looks_encrypted_is_encrypted_like_any(make_app: Any) -> None:
+async def test_a_value_that_looks_encrypted_is_encrypted_like_any(make_app: MakeApp) -> None:
     """Spoofed, official and own envelopes come back from a step and an event as they went in."""
     app = make_app()
     lookalikes: list[Any] = [
@@ -219,7 +223,7 @@ async def test_a_value_that_looks_encrypted_is_encrypted_like_any(make_app: Any)
     seen: list[Any] = []
 
     @app.function("f", "go")
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         event = ctx.event.data["encrypted"]
         result = await ctx.step.run("s", lambda: lookalikes)
         await ctx.step.run("t", lambda: None)
@@ -239,7 +243,7 @@ async def test_a_value_that_looks_encrypted_is_encrypted_like_any(make_app: Any)
         assert (event, lookalikes) in seen
 
 
-async def test_batches_and_several_fields_are_decrypted(make_app: Any) -> None:
+async def test_batches_and_several_fields_are_decrypted(make_app: MakeApp) -> None:
     """Every event of a batch, and every encrypted field of each, whatever its name."""
     writer = EncryptionPlugin("shared", strategy="libsodium", event_fields=("a", "b"))
     keys = KeyRing.generate().with_fallback(Key.official("shared"))
@@ -247,7 +251,7 @@ async def test_batches_and_several_fields_are_decrypted(make_app: Any) -> None:
     seen: list[Any] = []
 
     @app.function("f", "go", batch_events=inngest.Batch(max_size=2, timeout=1000))
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         seen.append([event.data for event in ctx.events])
         return 0
 
@@ -270,19 +274,19 @@ def app_own(keys: KeyRing, value: Any) -> Any:
     return EncryptionPlugin(keys).encrypt(value)
 
 
-async def test_the_caller_s_objects_stay_untouched(make_app: Any) -> None:
+async def test_the_caller_s_objects_stay_untouched(make_app: MakeApp) -> None:
     """Events, invoke data and step results are never mutated."""
     app = make_app()
     result = {"deep": [1, {"x": 2}]}
-    data = {"encrypted": {"deep": [1]}, "open": 2}
+    data: dict[str, Any] = {"encrypted": {"deep": [1]}, "open": 2}
     event = inngest.Event(name="elsewhere", data=data)
 
     @app.function("child", "never")
-    async def child(ctx: inngest.Context) -> Any:
+    async def child(ctx: Any) -> Any:
         return None
 
     @app.function("f", "go")
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         await ctx.step.run("s", lambda: result)
         await ctx.step.send_event("e", event)
         await ctx.step.invoke("i", function=child, data=data)
@@ -296,12 +300,14 @@ async def test_the_caller_s_objects_stay_untouched(make_app: Any) -> None:
     assert event.data == data
 
 
-async def test_a_result_that_is_not_json_fails_with_function_step_and_path(make_app: Any) -> None:
+async def test_a_result_that_is_not_json_fails_with_function_step_and_path(
+    make_app: MakeApp,
+) -> None:
     """The error is readable in the dashboard, names the place, and is not retried."""
     app = make_app()
 
     @app.function("f", "go", retries=3)
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         return await ctx.step.run("price", lambda: {"net": float("nan"), "note": "secret-note"})
 
     async with app.engine() as engine:
@@ -313,40 +319,41 @@ async def test_a_result_that_is_not_json_fails_with_function_step_and_path(make_
     assert len([each for each in run.requests if "StepError" in json.dumps(each.response)]) <= 1
 
 
-async def test_decrypt_only_sends_everything_as_it_is(make_app: Any) -> None:
+async def test_decrypt_only_sends_everything_as_it_is(make_app: MakeApp) -> None:
     """The first stage of a rollout reads and changes nothing on the way out."""
-    app = make_app(decrypt_only=True)
+    ring = KeyRing.generate()
+    app = make_app(ring, decrypt_only=True)
 
     @app.function("f", "go")
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         return [await ctx.step.run("s", lambda: 1), ctx.event.data["encrypted"]]
 
     async with app.engine() as engine:
         run = await engine.run(inngest.Event(name="go", data={"encrypted": "open"}))
         assert run.output == [1, "open"]
-        sealed = EncryptionPlugin(app.plugin._keys).encrypt("sealed")
+        sealed = EncryptionPlugin(ring).encrypt("sealed")
         run = await engine.run(inngest.Event(name="go", data={"encrypted": sealed}))
     assert run.output == [1, "sealed"]
 
 
 async def test_a_twenty_step_run_decrypts_each_memo_once_and_the_event_once(
-    make_app: Any, monkeypatch: pytest.MonkeyPatch
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """231 decryptions instead of the official middleware's 252: 210 memos, 21 events."""
-    from inngest_plugins.encryption import _cipher
+    from inngest_plugins.encryption import _envelope
 
     counted: list[Any] = []
-    original = _cipher._envelope.unseal
+    original = _envelope.unseal
 
     def counting(envelope: Any, keys: Any, contexts: Any) -> Any:
         counted.append(contexts)
         return original(envelope, keys, contexts)
 
-    monkeypatch.setattr(_cipher._envelope, "unseal", counting)
+    monkeypatch.setattr(_envelope, "unseal", counting)
     app = make_app()
 
     @app.function("f", "go")
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         for n in range(20):
             await ctx.step.run(f"s{n}", lambda n=n: n)
         return ctx.event.data["encrypted"]
@@ -359,12 +366,12 @@ async def test_a_twenty_step_run_decrypts_each_memo_once_and_the_event_once(
     assert (len(events), len(counted) - len(events)) == (21, 210)
 
 
-async def test_event_and_events_do_not_share_objects(make_app: Any) -> None:
+async def test_event_and_events_do_not_share_objects(make_app: MakeApp) -> None:
     """The second parse keeps the SDK's promise that both can be edited apart."""
     app = make_app()
 
     @app.function("f", "go")
-    async def f(ctx: inngest.Context) -> Any:
+    async def f(ctx: Any) -> Any:
         first: Any = ctx.event.data["encrypted"]
         second: Any = ctx.events[0].data["encrypted"]
         return [first == second, first is second]
@@ -374,12 +381,12 @@ async def test_event_and_events_do_not_share_objects(make_app: Any) -> None:
     assert app.plugin.decrypt(run.output) == [True, False]
 
 
-def test_sends_outside_of_runs_are_encrypted_sync_too(make_app: Any) -> None:
+def test_sends_outside_of_runs_are_encrypted_sync_too(make_app: MakeApp) -> None:
     """client.send_sync works without an event loop, and the caller's event stays as it is."""
     app = make_app()
 
     @app.function("f", "go")
-    def f(ctx: inngest.ContextSync) -> Any:
+    def f(ctx: Any) -> Any:
         return ctx.event.data["encrypted"]
 
     engine: LocalEngine = app.engine()

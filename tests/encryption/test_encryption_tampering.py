@@ -20,7 +20,8 @@ from inngest_plugins.encryption import (
 )
 
 VALUE = {"card": "4242", "lines": [1, None, 2.5]}
-plugin = EncryptionPlugin(KeyRing(Key.generate("2026-11")))
+RING = KeyRing(Key.generate("2026-11"))
+plugin = EncryptionPlugin(RING)
 other = EncryptionPlugin(KeyRing(Key.generate("2026-11")))
 ENVELOPE = plugin.encrypt(VALUE)
 
@@ -77,7 +78,8 @@ def test_a_field_dropped_retyped_or_renamed_is_refused(field: str) -> None:
     without = {key: value for key, value in ENVELOPE.items() if key != field}
     assert refused(without)
     assert refused({**without, field + "x": ENVELOPE[field]})
-    for wrong in (None, 1, True, False, [], {}, "", [ENVELOPE[field]], b"x"):
+    wrongs: list[Any] = [None, 1, True, False, [], {}, "", [ENVELOPE[field]], b"x"]
+    for wrong in wrongs:
         if wrong is not ENVELOPE[field]:
             assert refused({**ENVELOPE, field: wrong}), (field, wrong)
 
@@ -90,7 +92,13 @@ def test_fields_swapped_or_added_are_refused() -> None:
             if first != second:
                 swapped = {**ENVELOPE, first: ENVELOPE[second], second: ENVELOPE[first]}
                 assert refused(swapped), (first, second)
-    for extra in ({"extra": 1}, {"wrapped": "AAAA"}, {"wrapped": 1}, {"_inngest": {}}):
+    extras: list[dict[str, Any]] = [
+        {"extra": 1},
+        {"wrapped": "AAAA"},
+        {"wrapped": 1},
+        {"_inngest": {}},
+    ]
+    for extra in extras:
         assert refused({**ENVELOPE, **extra})
 
 
@@ -103,7 +111,7 @@ def test_a_duplicated_field_is_refused() -> None:
 
 def test_parts_of_two_envelopes_do_not_mix() -> None:
     """Head of one and data of another is an error, also under the same key."""
-    second = EncryptionPlugin(plugin._keys, compress="zlib").encrypt(["x" * 600])
+    second = EncryptionPlugin(RING, compress="zlib").encrypt(["x" * 600])
     assert refused({**ENVELOPE, "data": second["data"]})
     assert refused({**ENVELOPE, "head": second["head"]})
 
