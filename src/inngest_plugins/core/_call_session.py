@@ -242,6 +242,11 @@ class CallSession:
             context = bound.function(self.call, step)
             if hasattr(context, "__enter__"):
                 opened_one: AbstractContextManager[Any] | AsyncContext = context
+            elif not hasattr(context, "__aenter__"):
+                raise TypeError(
+                    f"around_step of plugin {bound.owner.name!r} returned "
+                    f"{type(context).__name__}, which is no context manager"
+                )
             elif self.portal is None:
                 opened_one = AsyncContext(context)
             else:

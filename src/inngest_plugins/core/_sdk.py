@@ -325,7 +325,9 @@ def send_authenticated(
         signing_key_fallback=client.signing_key_fallback,
     )
     if isinstance(response, Exception):
-        raise response
+        # The SDK wraps what httpx raised in a plain Exception.
+        cause = response.__cause__
+        raise cause if isinstance(cause, httpx.HTTPError) else response
     return response
 
 
