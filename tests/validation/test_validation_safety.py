@@ -74,7 +74,8 @@ class TestReferences:
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(BrokenPipeError):
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:
                 return None
@@ -92,7 +93,9 @@ class TestReferences:
         url, asked = server
         with pytest.warns(DeprecationWarning, match="Automatically retrieving"):
             jsonschema.Draft202012Validator({"$ref": f"{url}/a"}).is_valid(1)
-        jsonschema_rs.validator_for({"$ref": f"{url}/b"})
+        # Asking is what counts; some versions are not content with the answer.
+        with contextlib.suppress(jsonschema_rs.ValidationError):
+            jsonschema_rs.validator_for({"$ref": f"{url}/b"})
         assert asked == ["/a", "/b"]
         planted = tmp_path / "planted.json"
         planted.write_text('{"type": "integer"}')
