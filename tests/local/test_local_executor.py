@@ -10,10 +10,11 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import inngest
 import pytest
 
-from inngest_plugins.local import LocalEngine, Run
+from inngest_plugins.local import LocalEngine, RealClock, Run
 
 Json = typing.Any
 Answer = Callable[[dict[str, Json], str], tuple[int, Json]]
@@ -281,3 +282,41 @@ async def test_types_survive_their_memos() -> None:
     ]
     assert "Money(amount=3, currency='USD')" in run.output[-3].replace("Money( ", "Money(")
     assert "datetime.datetime(2024, 1, 2, 3, 4, 5)" in run.output[-1]
+
+
+async def test_a_failed_step_without_a_message_is_still_an_error() -> None:
+    """An exception with no text is memoized with an empty message, so that it is raised again."""
+    client = inngest.Inngest(app_id="silent", is_production=False)
+
+    @client.create_function(
+        fn_id="fn", retries=0, trigger=inngest.TriggerEvent(event="silent/event")
+    )
+    async def function(ctx: inngest.Context) -> None:
+        async def fail() -> None:
+            raise ConnectionError
+
+        await ctx.step.run("fail", fail)
+
+    async with LocalEngine(client, [function]) as engine:
+        run = await engine.run(inngest.Event(name="silent/event"))
+
+    assert run.status == "Failed"
+    assert run.steps["fail"].memo["error"]["message"] == ""
+    assert run.error is not None
+    assert run.error["name"] == "ConnectionError"
+
+
+async def test_closing_right_after_a_cancellation_does_not_hang() -> None:
+    """The engine closes at once, also when something wakes its driver in the same tick."""
+    client = inngest.Inngest(app_id="closing", is_production=False)
+
+    @client.create_function(fn_id="fn", trigger=inngest.TriggerEvent(event="closing/event"))
+    async def function(ctx: inngest.Context) -> None:
+        await ctx.step.sleep("nap", 60_000)
+
+    for _ in range(20):
+        with anyio.fail_after(10):
+            async with LocalEngine(client, [function], clock=RealClock()) as engine:
+                await engine.send(inngest.Event(name="closing/event"))
+                await engine.idle()
+                await engine.cancel(engine.runs[-1])

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+import anyio
+
 from ._clock import Clock
 from ._queue import Job
 from ._store import Store
@@ -178,8 +180,8 @@ class Driver:
         if seconds <= 0:
             await asyncio.sleep(0)
             return self._wake.is_set()
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except asyncio.TimeoutError:
-            return False
-        return True
+        # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with
+        # what it waits for, and the engine would never close.
+        with anyio.move_on_after(seconds):
+            await self._wake.wait()
+        return self._wake.is_set()

@@ -40,7 +40,17 @@ Op = dict[str, Json]
 
 _INVOKE_LIMIT = 365 * 86_400.0
 _EXECUTED = ("StepRun", "Step", "StepError", "StepFailed")
-_MEMO_ERROR = ("message", "name", "stack")
+
+
+def _memoized(error: Json) -> dict[str, Json]:
+    """Return a step's error as it is stored: without its code, but with an empty message."""
+    stored: dict[str, Json] = {
+        "message": error.get("message") or "",
+        "name": error.get("name") or "Error",
+    }
+    if error.get("stack"):
+        stored["stack"] = error["stack"]
+    return stored
 
 
 class RunFailureError(Exception):
@@ -229,7 +239,7 @@ class Steps:
     def _failed(self, report: _Report, step: StepState, op: Op) -> bool:
         step.op, step.attempts = "StepRun", report.job.attempt + 1
         step.errors.append(canonical(op["error"]))
-        error = {key: op["error"][key] for key in _MEMO_ERROR if op["error"].get(key)}
+        error = _memoized(op["error"])
         if report.no_retry:
             error["noRetry"] = True
         # The server looks at the job's mode here, not at the op's.
