@@ -22,7 +22,6 @@ CARRIER_KEY: Final = "_otel_context"
 """The key of `event.data` that holds the carrier: an object of W3C headers."""
 
 _HEADERS: Final = frozenset({"traceparent", "tracestate", "baggage"})
-_ENGINE_HEADERS: Final = ("traceparent", "tracestate")
 _PROPAGATOR: Final = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 _KEY: Final = CARRIER_KEY.encode()
 _FETCHED: Final = (b'"use_api":true', b'"use_api": true')
@@ -58,16 +57,6 @@ def baggage_into(carrier: Carrier, context: Context) -> Context:
     if "baggage" not in carrier:
         return context
     return W3CBaggagePropagator().extract(carrier, context)
-
-
-def engine_headers(call: Call) -> Mapping[str, str]:
-    """Return the W3C headers that the engine sent with a request."""
-    found = call.trace_headers
-    if not found:
-        headers: Any = getattr(call.raw_request, "headers", None)
-        if isinstance(headers, Mapping):
-            found = {name: headers[name] for name in _ENGINE_HEADERS if name in headers}
-    return found
 
 
 def headers_context(headers: Mapping[str, str]) -> SpanContext | None:

@@ -17,7 +17,6 @@ from ._carrier import (
     Carrier,
     baggage_into,
     current_span_context,
-    engine_headers,
     headers_context,
     span_context_in,
     with_remote_parent,
@@ -65,7 +64,7 @@ def parentage_of(
         remote = producers[0]
         producers = []
     if remote is None:
-        remote = headers_context(engine_headers(call))
+        remote = headers_context(call.trace_headers)
     trace_id = None
     if remote is None:
         run_id = _failed_run(call) or call.run_id

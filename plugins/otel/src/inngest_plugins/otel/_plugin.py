@@ -21,7 +21,7 @@ from inngest_plugins.core import Call, CallKey, Layer, Outcome, Plugin, Send, St
 
 from . import _attributes as names
 from ._branches import follow_branches
-from ._carrier import Carrier, carrier_of, engine_headers, take_carriers, with_carrier
+from ._carrier import Carrier, carrier_of, take_carriers, with_carrier
 from ._completion import completion_of
 from ._exporter import InngestSpanExporter
 from ._ids import Origin, Scope, SpanId, derived_span_id
@@ -282,7 +282,7 @@ class OpenTelemetryPlugin(Plugin):
             completion=lambda: completion_of(call),
             keep_messages=request.keep_messages,
             placement=(
-                Placement.from_headers(call.run_id, engine_headers(call))
+                Placement.from_headers(call.run_id, call.trace_headers)
                 if self._inngest_traces
                 else None
             ),
