@@ -464,7 +464,7 @@ class CallSession:
         if error is not None and error is not self._left_error:
             # Other middleware raised, before or after our plugins had seen the outcome.
             call.failure = call.failure or error
-            if not self._output_done and self._entered:
+            if self._entered and not (self._output_done or self._responded):
                 yield from self._end_execution()
                 outcome = Outcome(call, step=None, output=None, has_output=False, error=error)
                 yield from self._outward(outcome)
