@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import inngest
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,7 @@ async def execute(program: list[Part], *, check_midway: bool) -> Any:
     return run
 
 
+@pytest.mark.timeout(300)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(parts, max_size=6))
 def test_any_program_equals_its_successful_operations_applied_once(program: list[Part]) -> None:
