@@ -464,6 +464,8 @@ class CallSession:
         if error is not None and error is not self._left_error:
             # Other middleware raised, before or after our plugins had seen the outcome.
             call.failure = call.failure or error
+            if not self._entered:
+                yield from self._enter_observers()
             if self._entered and not (self._output_done or self._responded):
                 yield from self._end_execution()
                 outcome = Outcome(call, step=None, output=None, has_output=False, error=error)
@@ -475,6 +477,17 @@ class CallSession:
             result = _sdk.failed(call.failure)
         _sdk.settle(result, is_final_attempt=call.is_final_attempt)
         return result
+
+    def _enter_observers(self) -> Sequence:
+        """Let observers in late: middleware ahead of the stack refused the request.
+
+        Without this a run could fail with nobody told. Nothing of theirs can change the result.
+        """
+        self._entered = self._stack.observer_count
+        outer_hooks, _ = self._stack.parts("transform_input")
+        yield from self._dispatcher.fire(
+            outer_hooks, (self.call,), self._failed, below=self._entered
+        )
 
     def abandon(self, error: BaseException) -> Sequence:
         """The request ends without an answer: it was cancelled, or the SDK itself failed."""

@@ -110,6 +110,11 @@ class Stack(ListEntry):
         return bool(self._hooks["before_send_events"] or self._hooks["after_send_events"])
 
     @property
+    def observer_count(self) -> int:
+        """How many plugins sit at OBSERVE."""
+        return sum(entry.layer is Layer.OBSERVE for entry in self._plugins)
+
+    @property
     def outer_count(self) -> int:
         """How many plugins sit at WIRE or further out; attachments are joined inside of them."""
         return self._outer
