@@ -142,9 +142,12 @@ def unseal(
         raise Refusal("the envelope has missing or renamed fields", _TAMPERED) from None
     if type(head) is not str or type(data) is not str or marker is not True:
         raise Refusal("a field of the envelope has the wrong type", _TAMPERED)
-    kind, key_id, context = _split(head)
+    parts = head.split(":", 2)
+    if len(parts) != _HEAD_PARTS or parts[0] not in _KINDS:
+        raise _malformed(parts[0])
+    kind, key_id, context = parts
     key = keys.find(key_id)
-    if key is None or key.is_official:
+    if key is None or key.derived is None:
         raise Refusal(
             f"its key {key_id[:64]!r} is not in the key ring (tried: {', '.join(keys.ids)})",
             "Deploy that key to this worker, as one that only decrypts; the engine will try "
@@ -157,7 +160,7 @@ def unseal(
     bound = head if wrapped is None else f"{head}:{wrapped}"
     body = raw[_NONCE_END:] if len(raw) < _COPY_BELOW else memoryview(raw)[_NONCE_END:]
     try:
-        text = key.subkeys.to_read(raw[:_SALT]).decrypt(
+        text = key.derived.to_read(raw[:_SALT]).decrypt(
             raw[_SALT:_NONCE_END], body, bound.encode("utf-8", "surrogatepass")
         )
     except InvalidTag:
@@ -170,19 +173,15 @@ def unseal(
     return kind[1], text
 
 
-def _split(head: str) -> list[str]:
-    """Return version and codec, key id, and context."""
-    parts = head.split(":", 2)
-    kind = parts[0]
-    if len(parts) == _HEAD_PARTS and kind in _KINDS:
-        return parts
+def _malformed(kind: str) -> Refusal:
+    """Return why a head that begins like this is not read."""
     if kind[:1].isdigit() and kind[:1] != _VERSION:
-        raise Refusal(
+        return Refusal(
             f"it is in version {kind[:1]} of the format",
             "Upgrade inngest-plugins on this worker; the engine will try again",
             is_retriable=True,
         )
-    raise Refusal("the head of the envelope is malformed", _TAMPERED)
+    return Refusal("the head of the envelope is malformed", _TAMPERED)
 
 
 def read(plaintext: Plaintext, *, max_size: int) -> Any:
@@ -196,9 +195,11 @@ def read(plaintext: Plaintext, *, max_size: int) -> Any:
         Refusal: it is larger than that, or not what the codec says.
     """
     codec, text = plaintext
-    if codec in "zZ":
-        text = _expanded(text, max_size)
     try:
+        if codec == "j":
+            return load(text)
+        if codec in "zZ":
+            text = _expanded(text, max_size)
         return load(text, exact=codec in "JZ")
     except (ValueError, RecursionError):
         raise Refusal("its plaintext is not JSON", "It was written by something else") from None

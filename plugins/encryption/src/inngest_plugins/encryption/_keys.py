@@ -37,18 +37,23 @@ class Key:
         wrapped: for key services, the secret as the service encrypted it; it travels with each
             message.
 
+    Attributes:
+        id: as given.
+        wrapped: as given.
+        derived: the keys derived from the secret; None for an official key.
+
     Raises:
         ConfigurationError: for an unusable id or secret.
     """
 
-    __slots__ = ("_boxes", "_passphrase", "_secret", "_subkeys", "id", "wrapped")
+    __slots__ = ("_boxes", "_passphrase", "_secret", "derived", "id", "wrapped")
 
     id: str
     wrapped: str | None
     _secret: bytes | None
     _passphrase: bytes | None
     _boxes: tuple[SecretBox, ...]
-    _subkeys: Subkeys | None
+    derived: Subkeys | None
 
     def __init__(self, id: str, secret: bytes, *, wrapped: str | None = None) -> None:  # noqa: A002
         given: object = secret
@@ -60,7 +65,7 @@ class Key:
             )
         self._set(id, secret=secret, wrapped=wrapped)
         self._boxes = (SecretBox(secret),)
-        self._subkeys = Subkeys(secret)
+        self.derived = Subkeys(secret)
 
     def _set(
         self,
@@ -78,7 +83,7 @@ class Key:
         self.wrapped = wrapped
         self._secret = secret
         self._passphrase = passphrase
-        self._subkeys = None
+        self.derived = None
 
     @classmethod
     def generate(cls, id: str | None = None) -> Key:  # noqa: A002
@@ -188,7 +193,7 @@ class Key:
     @property
     def is_official(self) -> bool:
         """Whether this is a key of the official middlewares."""
-        return self._subkeys is None
+        return self.derived is None
 
     @property
     def subkeys(self) -> Subkeys:
@@ -197,14 +202,14 @@ class Key:
         Raises:
             ConfigurationError: this is an official key.
         """
-        if self._subkeys is None:
+        if self.derived is None:
             raise ConfigurationError(
                 f"key {self.id!r} is a key of the official middlewares, and the aes-256-gcm "
                 "format needs 32 random bytes. Put a key from `inngest-plugins keys new` first; "
                 'or write with strategy="libsodium"; or stretch the passphrase with '
                 "Key.from_passphrase"
             )
-        return self._subkeys
+        return self.derived
 
     @property
     def boxes(self) -> tuple[SecretBox, ...]:

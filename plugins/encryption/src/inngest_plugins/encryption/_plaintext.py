@@ -80,13 +80,13 @@ def dump(value: Any) -> tuple[bytes, bool]:
             or (b"\xff" in proof and _NEGATIVE_NONFINITE(proof))
         ):
             del proof
-            return orjson.dumps(value, option=_STRICT), False
+            return orjson.dumps(value, None, _STRICT), False
     except (TypeError, ValueError):
         pass
     return _dump_exactly(value), True
 
 
-def load(text: bytes, *, exact: bool) -> Any:
+def load(text: bytes, *, exact: bool = False) -> Any:
     """Read what `dump` wrote.
 
     Raises:
