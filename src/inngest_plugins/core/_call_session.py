@@ -402,6 +402,8 @@ class CallSession:
         op = None if result.step is None else result.step.op.value
         if op is not None and op not in _RAN:
             return
+        if not self._entered:
+            yield from self._enter_observers()
         yield from self._end_execution()
         step = None
         if result.step is not None:
