@@ -62,7 +62,7 @@ class Cipher:
         strategy = envelope.get(STRATEGY_FIELD, _ABSENT)
         if strategy == STRATEGY:
             plaintext = _envelope.unseal(envelope, self._keys, contexts)
-            return _envelope.read(plaintext, max_size=self._max_size)
+            return _envelope.read(plaintext, self._max_size)
         if strategy == SODIUM:
             return open_sodium(self._keys.official(), envelope["data"])
         if (type(strategy) is not str and strategy is not _ABSENT) or envelope[MARKER] is not True:
@@ -91,7 +91,7 @@ class Cipher:
         Raises:
             Refusal: it is too large, or not JSON.
         """
-        return _envelope.read(plaintext, max_size=self._max_size)
+        return _envelope.read(plaintext, self._max_size)
 
 
 def is_encrypted(value: Any) -> bool:

@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
+import orjson
 import pybase64
 from cryptography.exceptions import InvalidTag
 
@@ -97,7 +98,7 @@ def seal(
             text = smaller
             codec = "Z" if exact else "z"
     head = f"{_VERSION}{codec}:{key.id}:{context}"
-    writing = key.subkeys.to_write()
+    writing = (key.derived or key.subkeys).to_write()
     nonce = os.urandom(12)
     if key.wrapped is not None:
         ciphertext = writing.aes.encrypt(nonce, text, f"{head}:{key.wrapped}".encode())
@@ -184,7 +185,7 @@ def _malformed(kind: str) -> Refusal:
     return Refusal("the head of the envelope is malformed", _TAMPERED)
 
 
-def read(plaintext: Plaintext, *, max_size: int) -> Any:
+def read(plaintext: Plaintext, max_size: int) -> Any:
     """Turn what `unseal` returned into the value.
 
     Args:
@@ -197,7 +198,7 @@ def read(plaintext: Plaintext, *, max_size: int) -> Any:
     codec, text = plaintext
     try:
         if codec == "j":
-            return load(text)
+            return orjson.loads(text)
         if codec in "zZ":
             text = _expanded(text, max_size)
         return load(text, exact=codec in "JZ")

@@ -86,7 +86,7 @@ def dump(value: Any) -> tuple[bytes, bool]:
     return _dump_exactly(value), True
 
 
-def load(text: bytes, *, exact: bool = False) -> Any:
+def load(text: bytes, *, exact: bool) -> Any:
     """Read what `dump` wrote.
 
     Raises:
