@@ -65,57 +65,55 @@ def requester(
 ) -> Callable[[], Awaitable[Any]]:
     """Return a callable that has a function with `memos` memoized steps run its next step."""
     client = inngest.Inngest(app_id="bench", is_production=False, middleware=list(middleware))
-    trigger = inngest.TriggerEvent(event="bench/event")
-
-    async def value() -> dict[str, int]:
-        return {"n": 1}
-
-    if sync:
-
-        @client.create_function(fn_id="fn", trigger=trigger)
-        def function(ctx: inngest.ContextSync) -> None:
-            for i in range(memos + 1):
-                ctx.step.run(f"s{i}", lambda: {"n": 1})
-
-    else:
-
-        @client.create_function(fn_id="fn", trigger=trigger)
-        async def function(ctx: inngest.Context) -> None:
-            for i in range(memos + 1):
-                await ctx.step.run(f"s{i}", value)
-
     handler = comm_lib.CommHandler(
         client=client,
         enable_unauthed_sync=None,
         framework=server_lib.Framework.FAST_API,
-        functions=[function],
+        functions=[_function(client, memos, sync=sync)],
         streaming=None,
     )
     sent = request_body(memos) if body is None else body
 
-    def request() -> comm_lib.CommRequest:
-        return comm_lib.CommRequest(
-            body=sent,
-            headers={},
-            public_path=None,
-            query_params={"fnId": "bench-fn", "stepId": "step"},
-            raw_request=None,
-            request_url="http://localhost/api/inngest",
-            serve_origin=None,
-            serve_path=None,
-        )
-
-    if sync:
-
-        async def call_sync() -> Any:
-            return handler.post_sync(request())
-
-        return call_sync
-
     async def call() -> Any:
-        return await handler.post(request())
+        request = _request(sent)
+        return handler.post_sync(request) if sync else await handler.post(request)
 
     return call
+
+
+def _function(client: inngest.Inngest, memos: int, *, sync: bool) -> inngest.Function[None]:
+    trigger = inngest.TriggerEvent(event="bench/event")
+    if sync:
+
+        @client.create_function(fn_id="fn", trigger=trigger)
+        def sync_function(ctx: inngest.ContextSync) -> None:
+            for i in range(memos + 1):
+                ctx.step.run(f"s{i}", lambda: {"n": 1})
+
+        return sync_function
+
+    async def value() -> dict[str, int]:
+        return {"n": 1}
+
+    @client.create_function(fn_id="fn", trigger=trigger)
+    async def function(ctx: inngest.Context) -> None:
+        for i in range(memos + 1):
+            await ctx.step.run(f"s{i}", value)
+
+    return function
+
+
+def _request(body: bytes) -> comm_lib.CommRequest:
+    return comm_lib.CommRequest(
+        body=body,
+        headers={},
+        public_path=None,
+        query_params={"fnId": "bench-fn", "stepId": "step"},
+        raw_request=None,
+        request_url="http://localhost/api/inngest",
+        serve_origin=None,
+        serve_path=None,
+    )
 
 
 def measure(variants: Sequence[Variant], *, rounds: int = 40, calls: int = 50) -> dict[str, float]:

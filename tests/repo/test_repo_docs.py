@@ -45,7 +45,7 @@ def test_the_examples_of_a_guide_run(page: Path) -> None:
 
 @pytest.mark.parametrize("page", READMES, ids=lambda page: page.parent.name)
 def test_the_examples_of_a_plugin_compile(page: Path) -> None:
-    """Every python block of a plugin's README is at least Python; its own tests run the examples."""
+    """Every python block of a plugin's README is Python; its own tests run the examples."""
     assert blocks(page)
     for line, source in blocks(page):
         compile("\n" * (line - 1) + source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -60,4 +60,4 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """A relative link names a file of the tree."""
     prose = CODE.sub("`code`", page.read_text())
     broken = [link for link in LINK.findall(prose) if not (page.parent / link).exists()]
-    assert [] == broken
+    assert broken == []

@@ -59,7 +59,7 @@ def test_every_plugin_has_an_extra_a_readme_and_types(project: dict[str, Any], p
 
 def test_the_namespace_stays_a_namespace() -> None:
     """An `inngest_plugins/__init__.py` anywhere would hide the packages of the other roots."""
-    assert [] == [str(path) for path in ROOT.glob("**/src/inngest_plugins/__init__.py")]
+    assert [str(path) for path in ROOT.glob("**/src/inngest_plugins/__init__.py")] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
@@ -71,7 +71,7 @@ def test_every_package_is_typed_and_documented(package: Path) -> None:
         for path in package.rglob("*.py")
         if not ast.get_docstring(ast.parse(path.read_text()))
     ]
-    assert [] == undocumented
+    assert undocumented == []
 
 
 def _imports(path: Path) -> set[str]:
@@ -164,7 +164,7 @@ def test_every_test_says_its_law() -> None:
         and node.name.startswith("test")
         and not ast.get_docstring(node)
     ]
-    assert [] == silent
+    assert silent == []
 
 
 def test_nothing_unfinished_by_its_own_word() -> None:
@@ -175,4 +175,4 @@ def test_nothing_unfinished_by_its_own_word() -> None:
         for path in package.rglob("*.py")
         if re.search(r"\b(TODO|FIXME|XXX)\b", path.read_text())
     ]
-    assert [] == marked
+    assert marked == []
