@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable
@@ -12,18 +13,19 @@ from typing import Any
 import inngest
 from inngest._internal import comm_lib, server_lib
 from inngest.connect._internal import connect_pb2
-
 from tests.core.core_protocol import Reply
 
-try:
-    from inngest.connect._internal.execution_handler import ExecutionHandler
-    from inngest.connect._internal.models import ConnectionState, State
-    from inngest.connect._internal.value_watcher import ValueWatcher
 
-    HAS_HANDLER = True
-except ImportError:
-    # Older SDKs have it under other names, without targeted steps: what it calls is called here.
-    HAS_HANDLER = False
+def _internals(module: str, *names: str) -> list[Any]:
+    """Look up what only newer SDKs have under these names."""
+    found = importlib.import_module(f"inngest.connect._internal.{module}")
+    return [getattr(found, name, None) for name in names]
+
+
+# Older SDKs have them under other names, without targeted steps: what they call is called here.
+(execution_handler,) = _internals("execution_handler", "ExecutionHandler")
+connection_state, state_class = _internals("models", "ConnectionState", "State")
+(value_watcher,) = _internals("value_watcher", "ValueWatcher")
 
 _STATUS = {
     connect_pb2.SDKResponseStatus.DONE: 200,
@@ -58,9 +60,9 @@ def connect_sender(
     }
     known = inspect.signature(comm_lib.CommHandler).parameters
     comm = comm_lib.CommHandler(**{key: options[key] for key in options if key in known})
-    if not HAS_HANDLER:
+    if execution_handler is None:
         return _direct_sender(comm)
-    workers: dict[asyncio.AbstractEventLoop, tuple[ExecutionHandler, _Gateway]] = {}
+    workers: dict[asyncio.AbstractEventLoop, tuple[Any, _Gateway]] = {}
     count = 0
 
     async def send(query: dict[str, str], headers: dict[str, str], content: bytes) -> Reply:
@@ -123,23 +125,21 @@ def _direct_sender(
     return send
 
 
-def _worker(
-    client: inngest.Inngest, comm: comm_lib.CommHandler
-) -> tuple[ExecutionHandler, _Gateway]:
+def _worker(client: inngest.Inngest, comm: comm_lib.CommHandler) -> tuple[Any, _Gateway]:
     gateway = _Gateway()
     socket: Any = gateway
-    state = State(
-        conn_id=ValueWatcher(None),
-        conn_init=ValueWatcher(None),
-        conn_state=ValueWatcher(ConnectionState.ACTIVE),
-        exclude_gateways=ValueWatcher(list[str]()),
-        extend_lease_interval=ValueWatcher(None),
-        fatal_error=ValueWatcher(None),
-        init_handshake_complete=ValueWatcher(True),  # noqa: FBT003
-        pending_request_count=ValueWatcher(0),
-        ws=ValueWatcher(socket),
+    state = state_class(
+        conn_id=value_watcher(None),
+        conn_init=value_watcher(None),
+        conn_state=value_watcher(connection_state.ACTIVE),
+        exclude_gateways=value_watcher(list[str]()),
+        extend_lease_interval=value_watcher(None),
+        fatal_error=value_watcher(None),
+        init_handshake_complete=value_watcher(True),
+        pending_request_count=value_watcher(0),
+        ws=value_watcher(socket),
     )
-    worker = ExecutionHandler(
+    worker = execution_handler(
         api_origin=client.api_origin,
         comm_handlers={client.app_id: comm},
         http_client=client._http_client._http_client,

@@ -262,7 +262,11 @@ def _flask(setting: str, client: inngest.Inngest, *served: inngest.Function[Any]
         response = app.test_client().post(
             "/api/inngest", query_string=query, headers=headers, data=content
         )
-        return Reply(response.status_code, json.loads(response.data), response.headers)
+        return Reply(
+            response.status_code,
+            json.loads(response.data),
+            {k.lower(): v for k, v in response.headers.items()},
+        )
 
     async def send(query: dict[str, str], headers: dict[str, str], content: bytes) -> Reply:
         # A WSGI server's threads: they live on, and so does their context.

@@ -7,6 +7,8 @@ from typing import Any
 
 import inngest
 import pytest
+from tests.core.core_protocol import BOTH, SETTINGS, Engine, Reply, hashed, make_client, serve
+from tests.core.core_spies import AsyncSpy, Spy
 
 from inngest_plugins.core import (
     Call,
@@ -25,8 +27,6 @@ from inngest_plugins.core import (
     record_hooks,
 )
 from inngest_plugins.core._call import trace_headers
-from tests.core.core_protocol import BOTH, SETTINGS, Engine, Reply, hashed, make_client, serve
-from tests.core.core_spies import AsyncSpy, Spy
 
 settings = pytest.mark.parametrize("setting", SETTINGS)
 both = pytest.mark.parametrize("setting", BOTH)
@@ -88,7 +88,7 @@ def test_a_call_knows_its_run_and_function(setting: str) -> None:
 def test_attempts(setting: str, retries: int | None, attempts: int, in_body: bool) -> None:
     """`max_attempts` and `is_final_attempt` hold with and without `ctx.max_attempts`."""
     keep = Keep(lambda call: (call.max_attempts, call.is_final_attempt))
-    options = {} if retries is None else {"retries": retries}
+    options: dict[str, Any] = {} if retries is None else {"retries": retries}
     app = serve(setting, nothing, keep, **options)
     for attempt in range(attempts):
         app.post(attempt=attempt, max_attempts=attempts if in_body else None)
@@ -183,7 +183,10 @@ def test_trace_headers_of_other_frameworks(raw: Any, found: dict[str, str]) -> N
 @pytest.mark.parametrize(
     ("carrier", "found"),
     [
-        (b'{"Traceparent": "t", "tracestate": "s", "x": 1}', {"traceparent": "t", "tracestate": "s"}),
+        (
+            b'{"Traceparent": "t", "tracestate": "s", "x": 1}',
+            {"traceparent": "t", "tracestate": "s"},
+        ),
         (b"", {}),
         (b"no json", {}),
         (b"[1]", {}),
@@ -555,7 +558,7 @@ def test_user_code_may_provide_too() -> None:
         call = Call.current()
         assert call is not None
         call.provide("mine", 1)
-        with pytest.raises(RegistrationError, match="plugin 'the function' provides ctx.mine"):
+        with pytest.raises(RegistrationError, match=r"plugin 'the function' provides ctx\.mine"):
             call.provide("mine", 2)
         return "ok"
 
@@ -572,9 +575,9 @@ def test_keys_are_compared_by_identity() -> None:
             assert one not in call
             assert call.get(one) is None
             assert call.get(one, 7) == 7
-            with pytest.raises(KeyError, match="my.key"):
+            with pytest.raises(KeyError, match=r"my\.key"):
                 del call[one]
-            with pytest.raises(KeyError, match="my.key"):
+            with pytest.raises(KeyError, match=r"my\.key"):
                 call[one]
             call[one] = 1
             assert two not in call
@@ -590,7 +593,7 @@ def test_keys_are_compared_by_identity() -> None:
             seen.append((call[one], outcome.step[two]))
             del call[one]
             assert one not in call
-            with pytest.raises(KeyError, match="my.key"):
+            with pytest.raises(KeyError, match=r"my\.key"):
                 call[one]
 
     async def body(ctx: Any) -> None:
@@ -788,14 +791,15 @@ class Rewrite(Plugin):
     def before_send_events(self, send: Send) -> None:
         self.sends.append(send)
         for event in send.events:
-            event.data["nested"]["x"] = "edited"
-            event.data["list"][0]["y"] = "edited"
+            data: Any = event.data
+            data["nested"]["x"] = "edited"
+            data["list"][0]["y"] = "edited"
         send.events = [*send.events, inngest.Event(name="shop/added")]
 
 
 def caller_events() -> list[inngest.Event]:
     """Events with nested data."""
-    data = {"nested": {"x": 1}, "list": [{"y": 1}]}
+    data: Any = {"nested": {"x": 1}, "list": [{"y": 1}]}
     return [inngest.Event(name="shop/x", data=data)]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import inngest
 import pytest
+from tests.core.core_protocol import BOTH, Engine, serve
+from tests.core.core_spies import HOOKS
 
 from inngest_plugins.core import (
     Call,
@@ -27,8 +29,6 @@ from inngest_plugins.core import (
     require_extra,
 )
 from inngest_plugins.core._extras import require_extra as private_require_extra
-from tests.core.core_protocol import BOTH, Engine, serve
-from tests.core.core_spies import HOOKS
 
 
 def define(**members: Any) -> type[Plugin]:
@@ -208,7 +208,7 @@ def test_around_step_that_returns_something_else_fails_by_its_policy(setting: st
 @pytest.mark.parametrize("layer", [None, 0, 1, "WIRE", 9])
 def test_an_unknown_layer(layer: Any) -> None:
     """A layer that is no member of `Layer` is refused for classes, hooks and objects."""
-    with pytest.raises(HookDefinitionError, match="use one of Layer.OBSERVE, Layer.WIRE"):
+    with pytest.raises(HookDefinitionError, match=r"use one of Layer\.OBSERVE, Layer\.WIRE"):
         define(layer=layer)
     with pytest.raises(HookDefinitionError, match=r"Hooks\('audit'\).layer is"):
         Hooks("audit", layer=layer)
@@ -254,7 +254,9 @@ def test_the_base_class_does_nothing() -> None:
     """The hooks of `Plugin` itself can be called through `super()` and change nothing."""
     plugin: Any = Plugin()
     for hook in HOOKS:
-        result = getattr(plugin, hook)(*([None, None] if "step" in hook or "output" in hook else [None]))
+        result = getattr(plugin, hook)(
+            *([None, None] if "step" in hook or "output" in hook else [None])
+        )
         assert result is None or isinstance(result, contextlib.nullcontext)
     assert plugin.on_register(None) is None
     assert plugin.hook_functions() == {}
@@ -339,22 +341,16 @@ def test_hooks_of_a_layer() -> None:
 def test_misuse_of_hooks() -> None:
     """Misspelt decorators and functions of the wrong shape are refused where they stand."""
     hooks: Any = Hooks("audit")
-    with pytest.raises(HookDefinitionError, match="did you mean before_execution?"):
-        hooks.before_exection
+    with pytest.raises(HookDefinitionError, match="did you mean before_execution"):
+        _ = hooks.before_exection
     with pytest.raises(AttributeError, match="has no hook 'unrelated'"):
-        hooks.unrelated
+        _ = hooks.unrelated
     assert not hasattr(hooks, "_private")
     with pytest.raises(HookDefinitionError, match=r"write it as before_execution\(call\)"):
-
-        @hooks.before_execution
-        def no_arguments() -> None:
-            return None
+        hooks.before_execution(lambda: None)
 
     with pytest.raises(HookDefinitionError, match="is an async def"):
-
-        @hooks.around_step
-        async def no_context(call: Call, step: Step) -> None:
-            return None
+        hooks.around_step(functools.partial(coroutine_step, None))
 
     with pytest.raises(HookDefinitionError, match="must be a method"):
         hooks.before_execution(3)

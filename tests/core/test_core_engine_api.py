@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import httpx
 import inngest
 import pytest
+from tests.core.core_protocol import Engine, make_client
 
 from inngest_plugins.core import EngineApi, EngineApiError, answered_by
-from tests.core.core_protocol import Engine, make_client
 
 KEY = "signkey-test-" + "ab" * 32
 FALLBACK = "signkey-test-" + "cd" * 32
@@ -27,9 +28,7 @@ def bearer(key: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tenacity.nap
-
-    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
 def answers(*responses: httpx.Response | Exception) -> Callable[[httpx.Request], httpx.Response]:

@@ -9,10 +9,10 @@ from typing import Any
 import inngest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from inngest_plugins.core import Call, Layer
 from tests.core.core_protocol import BOTH, Engine, serve
 from tests.core.core_spies import AsyncSpy, Spy, foreign, of
+
+from inngest_plugins.core import Call, Layer
 
 INBOUND = ("transform_input", "before_memoization", "before_execution", "around_step")
 OUTBOUND = (
@@ -174,9 +174,7 @@ def test_the_order_law_and_the_closing_law(
         middleware.insert(position, foreign(f"f{number}", log, raises=errors))
     app = serve(setting, make_body(shape), *middleware, own=own)
     with Engine().serving(app.client):
-        reply = app.post(
-            **{**request, "memos": {name: {"data": 1} for name in request["memos"]}}
-        )
+        reply = app.post(**{**request, "memos": {name: {"data": 1} for name in request["memos"]}})
     assert reply.status in (200, 206, 500)
 
     order = [spy.name for spy in sorted([*on_client, *own], key=lambda spy: spy.layer)]

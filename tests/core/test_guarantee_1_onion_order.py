@@ -6,10 +6,10 @@ from typing import Any
 
 import inngest
 import pytest
-
-from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Step
 from tests.core.core_protocol import ASYNC_SETTINGS, BOTH, Engine, make_client, serve
 from tests.core.core_spies import AsyncSpy, Spy, foreign, of, only
+
+from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Step
 
 ONION = {
     "transform_input": "in",
@@ -145,7 +145,8 @@ def test_the_outermost_plugin_sees_events_as_the_inner_ones_left_them() -> None:
             self.name, self.layer = name, layer
 
         def before_send_events(self, send: Send) -> None:
-            send.events[0].data["path"] = [*send.events[0].data.get("path", []), self.name]
+            data: Any = send.events[0].data
+            data["path"] = [*data.get("path", []), self.name]
 
     client = make_client(*(Append(layer.name.lower(), layer) for layer in Layer))
     with Engine().serving(client) as engine:
@@ -227,7 +228,8 @@ def test_transform_output_hands_the_value_outward() -> None:
             outcome.output = f"{self.name}({outcome.output})"
 
         def transform_input(self, call: Call) -> None:
-            call.event.data["path"] = f"{call.event.data.get('path', '')}>{self.name}"
+            data: Any = call.event.data
+            data["path"] = f"{data.get('path', '')}>{self.name}"
 
     async def body(ctx: Any) -> Any:
         return ctx.event.data["path"]

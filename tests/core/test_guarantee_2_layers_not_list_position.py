@@ -7,15 +7,15 @@ from typing import Any
 
 import inngest
 import pytest
-
-from inngest_plugins.core import Hooks, Layer, Plugin, RegistrationError, Stack
 from tests.core.core_protocol import ASYNC_SETTINGS, BOTH, Engine, make_client, serve
 from tests.core.core_spies import Spy, foreign, foreign_async, of, only
+
+from inngest_plugins.core import Hooks, Layer, Plugin, RegistrationError, Stack
 
 
 async def nothing(ctx: Any) -> None:
     """A function that does nothing."""
-    return None
+    return
 
 
 async def one_step(ctx: Any) -> None:
@@ -157,37 +157,42 @@ def test_ordinary_middleware_of_the_function_lies_within_the_clients_stack() -> 
     assert names(log, "transform_output") == ["f", "q", "p"]
 
 
+TWICE = r"'twice' \(Spy\) is registered twice"
+
+
 @pytest.mark.parametrize(
-    "place", ["client list", "function list", "both lists", "stack", "list and stack", "two stacks"]
+    "place", ["client list", "function list", "both lists", "list and stack", "two stacks"]
 )
-def test_the_same_object_twice_is_an_error_that_names_it(place: str) -> None:
-    """One object that is registered twice is refused by its name, wherever it stands."""
+@pytest.mark.parametrize("setting", BOTH)
+def test_the_same_object_twice_is_an_error_that_names_it(setting: str, place: str) -> None:
+    """One object that is registered twice fails the run by its name, and nothing runs."""
     log: list[str] = []
     spy = Spy("twice", log)
-    client: list[Any] = []
-    own: list[Any] = []
-    with pytest.raises(RegistrationError, match=r"'twice' \(Spy\) is registered twice"):
-        match place:
-            case "client list":
-                client = [spy, spy]
-            case "function list":
-                own = [spy, spy]
-            case "both lists":
-                client, own = [spy], [spy]
-            case "stack":
-                client = [Stack(spy, spy)]
-            case "list and stack":
-                client = [spy, Stack(spy)]
-            case _:
-                client = [Stack(spy), Stack(spy)]
-        app = serve("fastapi-async", nothing, *client, own=own)
-        reply = app.post()
-        # At run time the same error fails the run, without a hook or the function running.
-        assert reply.status == 500
-        assert reply.body["name"] == "RegistrationError"
-        assert "'twice'" in reply.body["message"]
-        assert log == []
+    places: dict[str, tuple[list[Any], list[Any]]] = {
+        "client list": ([spy, spy], []),
+        "function list": ([], [spy, spy]),
+        "both lists": ([spy], [spy]),
+        "list and stack": ([spy, Stack(spy)], []),
+        "two stacks": ([Stack(spy), Stack(spy)], []),
+    }
+    client, own = places[place]
+    app = serve(setting, nothing, *client, own=own)
+    reply = app.post()
+
+    assert (reply.status, reply.body["name"]) == (500, "RegistrationError")
+    assert "'twice'" in reply.body["message"]
+    assert log == []
+    with pytest.raises(RegistrationError, match=TWICE):
         Stack.of(app.client, app.function)
+
+
+def test_the_same_object_twice_in_a_stack_is_refused_where_it_is_built() -> None:
+    """An explicit `Stack` shows the mistake at once."""
+    spy = Spy("twice", [])
+    with pytest.raises(RegistrationError, match=TWICE):
+        Stack(spy, spy)
+    with pytest.raises(RegistrationError, match=TWICE):
+        Stack(spy, Stack(spy))
 
 
 def test_sending_with_a_faulty_registration_raises_it() -> None:

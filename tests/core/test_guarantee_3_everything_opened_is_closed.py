@@ -579,8 +579,8 @@ async def test_misuse_of_enter() -> None:
         ),
         "int is no context manager",
         (
-            "call.enter_async needs an async function, and 'shop-fn' is sync: use call.enter with a "
-            "sync context manager"
+            "call.enter_async needs an async function, and 'shop-fn' is sync: use call.enter with "
+            "a sync context manager"
         ),
         (
             "call.enter was used from another thread than that of the sync function 'shop-fn': "

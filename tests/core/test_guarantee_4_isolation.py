@@ -10,10 +10,10 @@ from typing import Any
 
 import inngest
 import pytest
-
-from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Step
 from tests.core.core_protocol import BOTH, SETTINGS, Engine, Reply, make_client, serve
 from tests.core.core_spies import AsyncSpy, Spy, foreign, of, only
+
+from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Step
 
 SECRET = "plaintext-that-must-not-leave"
 CALL_HOOKS = (
@@ -244,11 +244,15 @@ def test_failing_closed_inside_a_parallel_group(
     ran: list[str] = []
     swallowed: list[Exception] = []
 
+    def handler(step_id: str) -> str:
+        ran.append(step_id)
+        return SECRET
+
     async def body(ctx: Any) -> str:
         async def branch(step_id: str) -> Any:
             try:
                 await ctx.step.run("z" + step_id, lambda: 0)
-                return await ctx.step.run(step_id, lambda: ran.append(step_id) or SECRET)
+                return await ctx.step.run(step_id, handler, step_id)
             except Exception as err:
                 swallowed.append(err)
 
@@ -677,7 +681,7 @@ def test_contexts_around_a_refused_step_see_why(setting: str) -> None:
 
 @pytest.mark.parametrize("setting", BOTH)
 def test_a_failing_neighbour_does_not_touch_foreign_middleware(setting: str) -> None:
-    """Ordinary middleware has its hooks when a plugin fails closed, as with any failing function."""
+    """Ordinary middleware has its hooks when a plugin fails closed, as always."""
     log: list[str] = []
     error = Refused("no")
     serve(

@@ -13,8 +13,6 @@ from typing import Any
 
 import inngest
 import pytest
-
-from inngest_plugins.core import Call, Outcome, Plugin, Send, Step
 from tests.core.core_protocol import (
     ASYNC_SETTINGS,
     SETTINGS,
@@ -24,6 +22,8 @@ from tests.core.core_protocol import (
     serve,
     serve_functions,
 )
+
+from inngest_plugins.core import Call, Outcome, Plugin, Send, Step
 
 LEAKING: ContextVar[str | None] = ContextVar("leaking", default=None)
 SCOPED: ContextVar[str | None] = ContextVar("scoped", default=None)

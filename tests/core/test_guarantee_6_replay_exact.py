@@ -6,10 +6,10 @@ from typing import Any
 
 import inngest
 import pytest
-
-from inngest_plugins.core import Call, Phase, Plugin, Step
 from tests.core.core_protocol import SETTINGS, Engine, Reply, hashed, serve
 from tests.core.core_spies import AsyncSpy, Spy
+
+from inngest_plugins.core import Call, Phase, Plugin, Step
 
 OPEN = ["transform_input", "before_memoization"]
 NEW = ["after_memoization", "before_execution"]

@@ -12,10 +12,17 @@ from typing import Any
 import anyio
 import inngest
 import pytest
+from tests.core.core_protocol import (
+    ASYNC_SETTINGS,
+    SETTINGS,
+    SYNC_SETTINGS,
+    Engine,
+    make_client,
+    serve,
+)
+from tests.core.core_spies import AsyncSpy, Spy, of
 
 from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, Send, Step
-from tests.core.core_protocol import ASYNC_SETTINGS, SETTINGS, SYNC_SETTINGS, Engine, make_client, serve
-from tests.core.core_spies import AsyncSpy, Spy, of
 
 USER: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -49,7 +56,7 @@ def test_an_async_hook_runs_to_completion_before_what_follows(setting: str) -> N
     class Slow(Plugin):
         async def transform_input(self, call: Call) -> None:
             await asyncio.sleep(0.01)
-            call.event.data["from"] = "transform_input"
+            call.event.data = {**call.event.data, "from": "transform_input"}
 
         async def transform_output(self, call: Call, outcome: Outcome) -> None:
             await anyio.sleep(0.01)
@@ -277,7 +284,7 @@ def test_many_sync_calls_at_once_share_a_portal(setting: str) -> None:
     app = serve(setting, body, Meet())
 
     async def both() -> list[Any]:
-        return await asyncio.gather(app.apost(), app.apost())
+        return list(await asyncio.gather(app.apost(), app.apost()))
 
     replies = asyncio.run(both())
     assert [reply.body for reply in replies] == [1, 1]

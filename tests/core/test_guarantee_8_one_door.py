@@ -14,10 +14,10 @@ import httpx
 import inngest
 import pytest
 from starlette.background import BackgroundTask
+from tests.core.core_protocol import BOTH, Engine, make_client, serve
 
 from inngest_plugins import core
 from inngest_plugins.core import Call, Plugin, Send, _sdk
-from tests.core.core_protocol import BOTH, Engine, make_client, serve
 
 CORE = Path(core.__file__).parent
 REPOSITORY = CORE.parents[2]
@@ -337,7 +337,7 @@ def test_install_wraps_four_methods_and_uninstall_gives_them_back() -> None:
 
 @pytest.mark.anyio
 async def test_client_send_is_still_a_coroutine_function() -> None:
-    """Code that asks whether to await `client.send`, as Starlette's background tasks do, is told."""
+    """Code that asks whether to await it, as Starlette's background tasks do, is told."""
     client = make_client(Sending())
     assert inspect.iscoroutinefunction(client.send)
     assert not inspect.iscoroutinefunction(client.send_sync)
