@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import inngest
 
@@ -22,11 +22,14 @@ from ._send import Send
 from ._send_session import SendSession
 from ._stack import BoundHook, Stack
 from ._step import Step
+from ._untold import untold
 
 _LEAVING = frozenset({"InvokeFunction", "WaitForEvent", "AIGateway"})
 _RAN = frozenset({"StepRun", "StepError", "StepFailed"})
 _CLOSED_BY = {"before_memoization": "after_memoization", "before_execution": "after_execution"}
 _CLOSING = frozenset({"after_memoization", "after_execution", "before_response"})
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 
 class CallSession:
@@ -43,6 +46,7 @@ class CallSession:
 
     __slots__ = (
         "_attached",
+        "_carried",
         "_dispatcher",
         "_entered",
         "_executed",
@@ -88,6 +92,7 @@ class CallSession:
         self._started = self._output_done = self._responded = False
         self._limits: dict[str, int] | None = None
         self._left_error: Exception | None = None
+        self._carried: BaseException | None = None
         self._raised: BaseException | None = None
         self._ran: list[Step] = []
         self._sending: SendSession | None = None
@@ -410,6 +415,10 @@ class CallSession:
             step = self._step_named(result.step.id)
             step.input = result.step.opts
         has_output = error is None and result.has_output()
+        failure = self.call.failure
+        if isinstance(failure, Exception) and failure is not error:
+            # The SDK swallowed what a plugin raised: that is the outcome, not what it stopped.
+            step, has_output, error = None, False, failure
         outcome = Outcome(
             self.call,
             step=step,
@@ -419,6 +428,7 @@ class CallSession:
         )
         yield from self._outward(outcome)
         self._raised = outcome.raised
+        self._carried = failure
         result.error = outcome.error
         if outcome.error is None:
             result.output = outcome.output if outcome.has_output else None
@@ -448,10 +458,36 @@ class CallSession:
             yield from fire(outer_hooks, args, failed, below=self._entered)
 
     def _before_response(self) -> Sequence:
+        failure = self.call.failure
+        if isinstance(failure, Exception) and self._entered and not self._output_done:
+            # Nothing came out of the request but what a plugin raised.
+            yield from self._end_execution()
+            yield from self._carry(failure)
         if not self._responded:
             self._responded = True
             yield from self._fire("before_response")
-        self._raise_failure()
+        failure = self.call.failure
+        if failure is None:
+            return
+        raise (
+            self._left_error
+            if self._left_error and self._carried is failure
+            else (self._as_sent(failure))
+        )
+
+    def _carry(self, failure: Exception) -> Sequence:
+        """Have the plugins see a failure as the outcome of the request."""
+        outcome = Outcome(self.call, step=None, output=None, has_output=False, error=failure)
+        yield from self._outward(outcome)
+        self._raised = outcome.raised
+        self._carried = failure
+        self._left_error = outcome.error or failure
+
+    def _as_sent(self, failure: ErrorT) -> ErrorT | Exception:
+        """Return what may leave of a failure that came after the outcome."""
+        if self._stack.secret_payloads and isinstance(failure, Exception):
+            return untold(failure, f"a plugin of function {self.call.function_id!r}")
+        return failure
 
     # ------------------------------------------------------------ the end
 
@@ -470,13 +506,11 @@ class CallSession:
                 yield from self._enter_observers()
             if self._entered and not (self._output_done or self._responded):
                 yield from self._end_execution()
-                outcome = Outcome(call, step=None, output=None, has_output=False, error=error)
-                yield from self._outward(outcome)
-                self._raised = outcome.raised
-                result = _sdk.failed(outcome.error or error)
+                yield from self._carry(error)
+                result = _sdk.failed(self._left_error or error)
         yield from self._close(self._raised or call.failure)
         if isinstance(call.failure, Exception) and result.error is None:
-            result = _sdk.failed(call.failure)
+            result = _sdk.failed(self._as_sent(call.failure))
         _sdk.settle(result, is_final_attempt=call.is_final_attempt)
         return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Generator
 from inspect import isawaitable
 from typing import Any
@@ -32,6 +33,7 @@ class Dispatcher:
 
     __slots__ = (
         "_opened_at",
+        "_secret",
         "function_id",
         "interrupted",
         "records",
@@ -46,7 +48,10 @@ class Dispatcher:
         records: list[HookRecord] | None,
         run_id: str | None = None,
         request_id: str | None = None,
+        *,
+        secret: bool = False,
     ) -> None:
+        self._secret = secret
         self.function_id = function_id
         self.records = records
         self.run_id = run_id
@@ -146,13 +151,18 @@ class Dispatcher:
         )
 
     def ignored(self, bound: BoundHook, err: BaseException) -> None:
-        """Log the exception of a hook that must not disturb the run."""
+        """Log the exception of a hook that must not disturb the run.
+
+        Where payloads are secret, without its text, which may quote one.
+        """
+        where = "\n" + "".join(traceback.format_tb(err.__traceback__)) if self._secret else ""
         logger.error(
-            "plugin %r raised %s in %s, which was ignored (function %s, run %s)",
+            "plugin %r raised %s in %s, which was ignored (function %s, run %s)%s",
             bound.owner.name,
             type(err).__name__,
             bound.hook,
             self.function_id,
             self.run_id,
-            exc_info=err,
+            where.rstrip(),
+            exc_info=None if self._secret else err,
         )

@@ -164,7 +164,9 @@ def _open(
         records = bridge.records
     session = CallSession(
         call,
-        Dispatcher(function.id, records, ctx.run_id, call.request_id),
+        Dispatcher(
+            function.id, records, ctx.run_id, call.request_id, secret=call.stack.secret_payloads
+        ),
         memos,
         portal,
     )
@@ -288,6 +290,7 @@ def _open_send(client: inngest.Inngest, stack: Stack, *, portal: Portal | None) 
         recorder.get(),
         None if run is None else run.run_id,
         None if run is None else run.request_id,
+        secret=stack.secret_payloads,
     )
     return SendSession(send, dispatcher, portal)
 
