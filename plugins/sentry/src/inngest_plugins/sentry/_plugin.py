@@ -27,7 +27,7 @@ from inngest_plugins.core import (
 
 from ._flush import Flusher, is_serverless
 from ._performance import records_transactions
-from ._privacy import Decrypted
+from ._privacy import OWN_LOGS, Decrypted
 from ._queues import begin_publish, end_publish
 from ._request import REQUEST, Request
 from ._settings import BeforeCapture, Capture, CaughtStepErrors, Settings, StepErrors
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _UNSENDABLE_LOG = "output_unserializable: "
 _SDK_RESPONSE_MODULE = "comm_lib"
+_OWN_LOGGER = "inngest_plugins"
 _MAX_PENDING_LOGS = 100
 
 
@@ -127,7 +128,7 @@ class SentryPlugin(Plugin):
         """Listen to what the SDK logs of outputs that the plugin has reported."""
         del client
         if self._listening.acquire(blocking=False):
-            add_global_event_processor(self._drop_repeated_log)
+            add_global_event_processor(self._clean_log)
 
     def transform_input(self, call: Call) -> Awaitable[None] | None:
         """Begin the request: its scope, its place in the trace, its transaction."""
@@ -216,15 +217,21 @@ class SentryPlugin(Plugin):
             )
         return None
 
-    def _drop_repeated_log(self, event: Event, hint: Hint) -> Event | None:
-        """Drop the event that Sentry's logging integration makes of an output reported here.
+    def _clean_log(self, event: Event, hint: Hint) -> Event | None:
+        """Clean or drop an event that Sentry's logging integration makes outside of a request.
 
-        The SDK logs it when the hooks are over, outside of the request's scope.
+        What plugins log in a send is on no run's scope, and its frames hold the events. What the
+        SDK logs of an output reported here, when the hooks are over, is a repetition.
         """
         record = (hint or {}).get("log_record")
+        if record is None:
+            return event
+        if record.name.partition(".")[0] == _OWN_LOGGER:
+            attaches = bool(sentry_sdk.get_client().options.get("attach_stacktrace"))
+            OWN_LOGS.clean(event, payloads=tuple, event_key=None, attach_stacktrace=attaches)
+            return event
         if (
-            record is None
-            or not self._unsendable
+            not self._unsendable
             or _SDK_RESPONSE_MODULE not in record.pathname
             or not str(record.msg).startswith(_UNSENDABLE_LOG)
         ):

@@ -116,6 +116,12 @@ class Privacy:
             raw["threads"] = {"values": [thread]}
 
 
+OWN_LOGS: Final = Privacy(
+    secret=True, send_payloads=False, send_decrypted=("exception_values", "log_messages")
+)
+"""For what the plugins log themselves: their messages quote no payload, their frames hold them."""
+
+
 def _values(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     holder = raw.get(key)
     values = holder.get("values") if isinstance(holder, dict) else None
