@@ -151,12 +151,26 @@ async def test_results_of_another_run_are_refused_when_runs_are_bound(make_app: 
         assert (await post(app, body(steps={"a": first, "b": second}))).status_code == 200
 
 
-async def test_a_function_s_output_is_accepted_as_a_step_s_result(make_app: MakeApp) -> None:
-    """The documented gap: a request does not tell which steps are invokes."""
+async def test_a_function_s_output_is_the_result_of_an_invoke_only(make_app: MakeApp) -> None:
+    """What a function returned is handed to a step that invoked it, and to no other step."""
     app = make_app()
     two_steps(app)
+    seen: list[Any] = []
+
+    @app.function("parent", "go")
+    async def parent(ctx: Any) -> Any:
+        try:
+            seen.append(await ctx.step.invoke_by_id("child", function_id="f", data={}))
+        except inngest.StepError as err:
+            seen.append(err.message)
+
     _first, second, output = await written(app)
-    assert (await post(app, body(steps={"a": {"data": output}, "b": second}))).status_code == 200
+    refused = await post(app, body(steps={"a": {"data": output}, "b": second}))
+    assert_refused(refused, hashed("a"), "only a step that invoked it")
+    assert (
+        await post(app, body(steps={"child": {"data": output}}), "shop-parent")
+    ).status_code == 200
+    assert seen == [app.plugin.decrypt(output)]
 
 
 async def test_steps_of_the_failure_handler_are_other_steps(make_app: MakeApp) -> None:
@@ -224,9 +238,29 @@ async def test_plaintext_is_refused_when_ciphertext_is_required(
     assert (await post(open_app, downgraded)).status_code == 206
     assert_refused(await post(strict, downgraded), "is not encrypted")
     null = body(steps={"a": {"data": None}, "b": second})
-    assert (await post(strict, null)).status_code == 200
+    assert_refused(await post(strict, null), hashed("a"), "is not encrypted")
+    event = {"name": "shop/paid", "data": {}, "id": "01", "ts": 1}
+    event["data"] = strict.plugin.encrypt({}) if fields == "*" else {}
+    assert_refused(await post(strict, body(steps={"a": event, "b": second})), "is not encrypted")
     engines_own = body(data={"cron": "* * * * *"}, name="inngest/scheduled.timer")
     assert (await post(strict, engines_own)).status_code == 206
+
+
+async def test_what_the_engine_answers_with_stays_allowed(make_app: MakeApp) -> None:
+    """With require_encrypted a sleep, a timed-out wait and an event still reach their steps."""
+    app = make_app(require_encrypted=True)
+    seen: list[Any] = []
+
+    @app.function("f", "go")
+    async def f(ctx: Any) -> Any:
+        await ctx.step.sleep("nap", 1000)
+        seen.append(await ctx.step.wait_for_event("none", event="x", timeout=1000))
+        seen.append((await ctx.step.wait_for_event("some", event="x", timeout=1000)).data)
+
+    event = {"name": "x", "data": {"encrypted": app.plugin.encrypt(7)}, "id": "01", "ts": 1}
+    answer = await post(app, body(steps={"nap": None, "none": None, "some": event}))
+    assert answer.status_code == 200
+    assert seen == [None, {"encrypted": 7}]
 
 
 async def test_whole_data_survives_what_the_engine_adds(make_app: MakeApp) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -73,6 +73,7 @@ class Call(Keyed):
         "_event_attachments",
         "_executing",
         "_headers",
+        "_op_rules",
         "_provided",
         "_thread",
         "app_id",
@@ -128,6 +129,7 @@ class Call(Keyed):
         self._ended = False
         self._contexts: Opened = []
         self._provided: dict[str, str] | None = None
+        self._op_rules: dict[str, tuple[frozenset[str], Exception]] | None = None
         self._attachments: dict[str, dict[str, Any]] | None = None
         self._event_attachments: dict[str, Any] | None = None
         self._dispatcher: Dispatcher | None = None
@@ -324,6 +326,22 @@ class Call(Keyed):
             provided = self._provided = {}
         provided[name] = who
         setattr(self.ctx, name, value)
+
+    def require_op(self, hashed_id: str, ops: Collection[str], error: Exception) -> None:
+        """Allow a memoized result for certain operations only.
+
+        A request does not tell which operation a memo belongs to: that shows when the function
+        reaches the step. If it is another one then, the run fails with the error, whatever the
+        function would catch.
+
+        Args:
+            hashed_id: engine-side id of the step.
+            ops: the opcodes that may be handed the result, as in `Step.op`.
+            error: what to fail with.
+        """
+        if self._op_rules is None:
+            self._op_rules = {}
+        self._op_rules[hashed_id] = frozenset(ops), error
 
     # ------------------------------------------------------------ attachments
 

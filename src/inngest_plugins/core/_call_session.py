@@ -166,7 +166,7 @@ class CallSession:
             if self.call.failure is not None:
                 raise _sdk.interrupt_at(info)
             if self._has_memo(info.id):
-                self.call.consumed.append(info.id)
+                self._consume(info)
                 reported = await original(info)
                 if self.call.failure is not None:
                     raise _sdk.interrupt_at(info)
@@ -188,7 +188,7 @@ class CallSession:
             if self.call.failure is not None:
                 raise _sdk.interrupt_at(info)
             if self._has_memo(info.id):
-                self.call.consumed.append(info.id)
+                self._consume(info)
                 reported = original(info)
                 if self.call.failure is not None:
                     raise _sdk.interrupt_at(info)
@@ -198,6 +198,17 @@ class CallSession:
             return reported if step is None else RunningStep(self, step, reported)
 
         return report_step
+
+    def _consume(self, info: _sdk.StepInfo) -> None:
+        """The function came to a step that has a memo."""
+        call = self.call
+        rules = call._op_rules  # noqa: SLF001
+        if rules is not None and info.id in rules:
+            ops, error = rules[info.id]
+            if info.op.value not in ops:
+                call.failure = error
+                raise _sdk.interrupt_at(info)
+        call.consumed.append(info.id)
 
     def _reach(self, info: _sdk.StepInfo) -> Any:
         """The function came to a step that has no memo: it will run, be planned or be skipped."""

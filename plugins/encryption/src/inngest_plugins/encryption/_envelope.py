@@ -236,3 +236,15 @@ def _expanded(text: bytes, max_size: int) -> bytes:
             "Raise max_decompressed if that is what you store",
         )
     return plain
+
+
+def context_of(value: Any) -> str | None:
+    """Return what an envelope of ours says it was written for; None for anything else.
+
+    Only for envelopes that have been opened: before that, the context is not authenticated.
+    """
+    head = value.get("head") if type(value) is dict else None
+    if type(head) is not str:
+        return None
+    parts = head.split(":", 2)
+    return parts[2] if len(parts) == 3 else None

@@ -39,6 +39,13 @@ _TEXT_START: Final = "{"
 Fields = tuple[str, ...] | Literal["*"]
 
 
+_NOTHING = frozenset({"Sleep", "WaitForEvent"})
+_EVENTS = frozenset({"WaitForEvent", "InvokeFunction"})
+_INFERRED = frozenset({"AIGateway"})
+"""What the engine itself answers with, and so in plaintext: nothing, events (a wait's, or that of
+an invoked run that was cancelled), and what a model said."""
+
+
 class Payloads:
     """Encrypts and decrypts payloads where they sit.
 
@@ -139,9 +146,19 @@ class Payloads:
         if _is_event(data):
             opened = self.open_event(data, place)
             return opened is not data, opened
-        if self._require:
-            raise self._plaintext(place())
         return False, data
+
+    def plaintext_ops(self, data: Any) -> frozenset[str] | None:
+        """Return the operations whose result may be this plaintext; None where any may.
+
+        Args:
+            data: a memoized result that is no envelope.
+        """
+        if not self._require:
+            return None
+        if data is None:
+            return _NOTHING
+        return _EVENTS if _is_event(data) else _INFERRED
 
     def open_event(self, event: Mapping[str, Any], place: Callable[[], str]) -> Mapping[str, Any]:
         """Open what is encrypted in an event given as JSON; the event itself if nothing is."""
@@ -274,14 +291,15 @@ class Payloads:
     def _check_encrypted(self, data: Mapping[str, Any], place: Callable[[], str]) -> None:
         if self._fields == ALL:
             if any(not _is_infrastructure(key) for key in data):
-                raise self._plaintext(place())
+                raise self.plaintext(place())
             return
         for field in self._fields:
             if field in data and not is_encrypted(data[field]):
-                raise self._plaintext(_inside(place, field)())
+                raise self.plaintext(_inside(place, field)())
 
     @staticmethod
-    def _plaintext(place: str) -> RejectedError:
+    def plaintext(place: str) -> RejectedError:
+        """Make the error for plaintext where ciphertext must be."""
         return RejectedError(
             f"refused {place}: it is not encrypted, and require_encrypted=True asks for that. "
             "Whoever sent or stored it has not migrated, or replaced ciphertext by plaintext"

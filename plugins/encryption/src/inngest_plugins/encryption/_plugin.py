@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from inngest_plugins.core import Layer, Memo, MemoError, Plugin
 
 from . import _failures
-from ._cipher import Cipher, Strategy
+from ._cipher import Cipher, Strategy, is_encrypted
 from ._context import EVENT, FAILURE_MESSAGE, FAILURE_STACK, OUTPUT, StepContexts
-from ._errors import ConfigurationError, EncryptionError
+from ._envelope import context_of
+from ._errors import ConfigurationError, EncryptionError, RejectedError
 from ._keys import Key
 from ._options import Bind, Keys, check_choice, check_fields, key_source
-from ._payloads import ALL, OpenedFields, Payloads
+from ._payloads import ALL, OpenedFields, Payloads, envelope_in
 from ._providers import ProvidedKeys
 
 if TYPE_CHECKING:
     from inngest_plugins.core import Call, Outcome, Send, Stack, Step
 
 MAX_DECOMPRESSED: Final = 64 * 2**20
+_INVOKE: Final = frozenset({"InvokeFunction"})
+_FAILURES: Final = frozenset({FAILURE_MESSAGE, FAILURE_STACK})
 
 T = TypeVar("T")
 
@@ -230,9 +233,15 @@ class EncryptionPlugin(Plugin):
             def place(hashed_id: str = hashed_id) -> str:
                 return f"the result of the step with hashed id {hashed_id} of {_run(call)}: $"
 
-            changed, value = open_memo(memo.data, contexts.results(hashed_id), place)
+            data = memo.data
+            changed, value = open_memo(data, contexts.results(hashed_id), place)
             if changed:
                 memos[hashed_id] = Memo(value)
+            if is_encrypted(data):
+                if context_of(data) == OUTPUT:
+                    call.require_op(hashed_id, _INVOKE, _misplaced(place()))
+            elif (ops := self._payloads.plaintext_ops(data)) is not None:
+                call.require_op(hashed_id, ops, self._payloads.plaintext(place()))
 
     def _open_events(self, call: Call) -> None:
         cache = OpenedFields()
@@ -262,6 +271,9 @@ class EncryptionPlugin(Plugin):
         )
         if message is error.message and stack is error.stack:
             return error
+        written_for = {context_of(envelope_in(text)) for text in (error.message, error.stack)}
+        if written_for & _FAILURES:
+            call.require_op(hashed_id, _INVOKE, _misplaced(place()))
         return MemoError(message=message or "", name=error.name, stack=stack)
 
     # ------------------------------------------------------------ out
@@ -351,6 +363,13 @@ class EncryptionPlugin(Plugin):
 
 def _the_value() -> str:
     return "the value"
+
+
+def _misplaced(place: str) -> RejectedError:
+    return RejectedError(
+        f"cannot decrypt {place}: it is what a function came to, and only a step that invoked it "
+        "may be handed that. Another attempt cannot succeed"
+    )
 
 
 def _run(call: Call) -> str:
