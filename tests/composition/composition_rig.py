@@ -192,6 +192,7 @@ class Rig:
         journal: str | None = None,
         clock: VirtualClock | None = None,
         during: Callable[[LocalEngine], Any] | None = None,
+        **options: Any,
     ) -> Played:
         """Run events to the end of everything they start."""
         root = logging.getLogger()
@@ -201,7 +202,7 @@ class Rig:
         app.client.logger.setLevel(logging.DEBUG)
         try:
             async with LocalEngine(
-                app.client, app.functions, journal=journal, clock=clock or VirtualClock(0)
+                app.client, app.functions, journal, clock or VirtualClock(0), **options
             ) as engine:
                 if during is None:
                     run = await engine.run(events, function=function, timeout=60)
@@ -231,7 +232,8 @@ class Rig:
 
     def check_no_leak(self, played: Played) -> None:
         """The canary is nowhere."""
-        assert all_leaks(self.contents(played)) == []
+        found = all_leaks(self.contents(played))
+        assert not found, "\n".join(found[:20])
 
     # ------------------------------------------------------------ the order of hooks
 

@@ -1,0 +1,196 @@
+"""A custom plugin that raises in each hook, and requests that are cancelled, among all the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import inngest
+import pytest
+from tests.composition.composition_app import EVENT, App, order, small_app
+from tests.composition.composition_rig import Fired, Rig, as_it_was, names_of, opener
+from tests.composition.composition_secrets import secret
+
+from inngest_plugins.core import Call, Hooks, Layer, StackEntry, Step
+from inngest_plugins.local import LocalEngine
+
+pytestmark = pytest.mark.anyio
+
+HOOKS = (
+    "transform_input",
+    "before_memoization",
+    "after_memoization",
+    "before_execution",
+    "around_step",
+    "transform_step_input",
+    "after_execution",
+    "transform_output",
+    "before_response",
+    "before_send_events",
+    "after_send_events",
+)
+CLOSED_BY = {"before_memoization": "after_memoization", "before_execution": "after_execution"}
+
+
+class BrokenError(inngest.NonRetriableError):
+    """What the custom plugin raises."""
+
+
+def breaking(hook: str, layer: Layer, *, fail_open: bool) -> Hooks:
+    """Custom hooks of which one raises, with a payload in its text."""
+    hooks = Hooks("breaking", layer=layer, fail_open=fail_open)
+    message = f"broken {secret('plugin-error')}"
+
+    def one(subject: object) -> None:
+        if hook != "before_send_events" or getattr(subject, "call", None) is not None:
+            raise BrokenError(message)
+
+    def two(call: object, subject: object) -> None:
+        raise BrokenError(message)
+
+    @contextlib.contextmanager
+    def around(call: Call, step: Step) -> Iterator[None]:
+        raise BrokenError(message)
+        yield
+
+    if hook == "around_step":
+        hooks.around_step(around)
+    else:
+        getattr(hooks, hook)(two if hook in ("transform_output", "transform_step_input") else one)
+    return hooks
+
+
+def check_all_closed(fired: list[Fired], stack: list[StackEntry]) -> None:
+    """For each request: whatever a plugin's hook opened, its closing hook closed."""
+    has = {plugin.name: set(plugin.hook_functions()) for plugin in stack}
+    calls: dict[int, dict[str, list[str]]] = {}
+    for each in fired:
+        if isinstance(each.subject, Call):
+            names = calls.setdefault(id(each.subject), {}).setdefault(each.plugin, [])
+            names.append(each.hook)
+    for by_plugin in calls.values():
+        for plugin, hooks in by_plugin.items():
+            for opening, closing in CLOSED_BY.items():
+                if opening in hooks and closing in has[plugin]:
+                    assert closing in hooks, (plugin, hooks)
+            if "transform_input" in hooks and "before_response" in has[plugin]:
+                assert "before_response" in hooks, (plugin, hooks)
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+@pytest.mark.parametrize("layer", [Layer.OBSERVE, Layer.CONTEXT], ids=lambda layer: layer.name)
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_a_plugin_that_fails_open_changes_nothing(
+    rig: Rig, *, hook: str, layer: Layer, is_async: bool
+) -> None:
+    """A plugin that fails open can raise anywhere: the log names it, and the run goes on."""
+    bare = as_it_was(await rig.play(small_app(is_async=is_async), order(), "fulfil"), None)
+    _forget(rig)
+    plugins = [*rig.plugins(), rig.noting(breaking(hook, layer, fail_open=True))]
+    played = await rig.play(small_app(plugins, is_async=is_async), order(), "fulfil")
+
+    assert as_it_was(played, opener(rig.key)) == bare
+    assert any("breaking" in line and hook in line for line in rig.records.lines)
+    assert any(fired.plugin == "breaking" for fired in rig.fired)
+    check_all_closed(rig.fired, plugins)
+    rig.check_order(names_of(sorted(plugins, key=lambda plugin: plugin.layer)))
+    rig.check_no_leak(played)
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+@pytest.mark.parametrize("layer", [Layer.WIRE, Layer.CONTEXT], ids=lambda layer: layer.name)
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_a_plugin_that_fails_closed_fails_the_run(
+    rig: Rig, *, hook: str, layer: Layer, is_async: bool
+) -> None:
+    """A plugin that fails closed fails the run with its error, reported once, without leaks."""
+    plugins = [*rig.plugins(), rig.noting(breaking(hook, layer, fail_open=False))]
+    played = await rig.play(small_app(plugins, is_async=is_async), order(), "fulfil")
+
+    # The events are out by then; failing would send them twice.
+    if hook == "after_send_events":
+        assert played.run.status == "Completed"
+    else:
+        assert played.run.status == "Failed"
+        assert (played.run.error or {}).get("name") == "BrokenError"
+        reported = [
+            event["exception"]["values"][-1]["type"]
+            for event in rig.transport.errors
+            if event["level"] == "error"
+        ]
+        # A step's outcome and then the function's: the plugin refused two.
+        assert reported == ["BrokenError"] * (2 if hook == "transform_output" else 1)
+    check_all_closed(rig.fired, plugins)
+    rig.check_no_leak(played)
+
+
+def _forget(rig: Rig) -> None:
+    rig.records.lines.clear()
+    rig.transport.envelopes.clear()
+    rig.fired.clear()
+
+
+async def test_a_cancelled_request_closes_everything_and_the_run_goes_on(rig: Rig) -> None:
+    """A request that is cancelled while a step waits leaves nothing open and loses nothing."""
+    plugins = [*rig.plugins(), rig.noting(breaking("on_register", Layer.OBSERVE, fail_open=True))]
+    app = App(plugins)
+    tries: list[None] = []
+
+    async def stuck() -> str:
+        tries.append(None)
+        if len(tries) == 1:
+            await asyncio.Event().wait()
+        return secret("step")
+
+    async def main(ctx: Any, step: Any) -> Any:
+        first = await step.run("first", app.noting("first", secret("first")))
+        return [first, await step.run("stuck", stuck)]
+
+    app.function(main, "fulfil", EVENT, retries=1)
+    played = await rig.play(app, order(), "fulfil", request_timeout=0.5)
+
+    assert played.run.status == "Completed"
+    assert opener(rig.key)(played.run.output) == [secret("first"), secret("step")]
+    cancelled = [
+        fired.subject
+        for fired in rig.fired
+        if isinstance(fired.subject, Call) and fired.subject.cancelled
+    ]
+    assert len({id(call) for call in cancelled}) == 1
+    hooks = [fired.hook for fired in rig.fired if fired.subject is cancelled[0]]
+    assert "transform_output" not in hooks
+    check_all_closed(rig.fired, plugins)
+    rig.check_no_leak(played)
+    assert Call.current() is None
+    ended = {span.context.span_id for span in rig.spans.get_finished_spans()}
+    assert len(ended) == len(rig.spans.get_finished_spans())
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
+async def test_a_run_cancelled_at_the_engine_ends_without_a_report(
+    rig: Rig, *, is_async: bool
+) -> None:
+    """Cancelling a run that waits ends it; nothing is reported to Sentry, and nothing leaks."""
+    plugins = rig.plugins()
+    app = App(plugins, is_async=is_async)
+
+    async def main(ctx: Any, step: Any) -> Any:
+        await step.run("first", app.noting("first", secret("first")))
+        return await step.wait_for_event("wait", event="shop/never", timeout=1000)
+
+    app.function(main, "fulfil", EVENT, retries=0)
+
+    async def cancel(engine: LocalEngine) -> None:
+        with anyio.fail_after(30):
+            while not any("wait" in run.steps for run in engine.runs):
+                await engine.idle()
+        await engine.cancel(engine.runs[0])
+
+    played = await rig.play(app, order(), "fulfil", during=cancel)
+    assert played.run.status == "Cancelled"
+    assert rig.transport.errors == []
+    check_all_closed(rig.fired, plugins)
+    rig.check_no_leak(played)
