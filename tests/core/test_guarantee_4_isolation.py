@@ -217,11 +217,13 @@ def test_a_function_result_does_not_slip_through(setting: str, hook: str, memos:
     """A request in which the function ends is failed by any hook of it."""
     if "around" in hook:
         hook = "before_response"
+    ran: list[str] = []
 
     async def body(ctx: Any) -> str:
         with contextlib.suppress(Exception):
             if memos:
                 await ctx.step.run("z", lambda: 1)
+        ran.append("new code")
         return SECRET
 
     broken = Spy("broken", [], fail_open=False, raises={hook: Refused("no way")})
@@ -230,6 +232,8 @@ def test_a_function_result_does_not_slip_through(setting: str, hook: str, memos:
     assert (reply.status, reply.no_retry) == (500, True)
     assert reply.body["message"] == "no way"
     assert SECRET not in json.dumps(reply.body)
+    early = CALL_HOOKS[: CALL_HOOKS.index("around_step")]
+    assert ran == ([] if hook in early else ["new code"])
 
 
 @pytest.mark.parametrize(
@@ -490,6 +494,21 @@ def test_foreign_middleware_that_clears_an_error_makes_a_valid_operation(setting
     reply = serve(setting, fail, Clearing, Spy("p", [])).post()
 
     assert (reply.op["op"], reply.op["data"]) == ("StepRun", "cleared")
+
+
+@pytest.mark.parametrize("setting", BOTH)
+def test_foreign_middleware_that_sets_an_error_leaves_no_data(setting: str) -> None:
+    """An error that ordinary middleware puts beside a value replaces it, and the opcode follows."""
+
+    class Refusing(inngest.MiddlewareSync):
+        def transform_output(self, result: Any) -> None:
+            result.error = Refused("bad output")
+
+    reply = serve(setting, succeed, Refusing, Spy("p", [])).post()
+
+    assert reply.op["op"] == "StepFailed"
+    assert "data" not in reply.op
+    assert SECRET not in json.dumps(reply.body)
 
 
 @pytest.mark.parametrize("setting", BOTH)

@@ -198,6 +198,23 @@ def test_targeted_step_in_a_group(setting: str, kind: Kind, mode: str) -> None:
 
 
 @kinds
+def test_code_ahead_of_the_target_is_no_new_code(setting: str, kind: Kind) -> None:
+    """Execution begins at the target: what other branches pass or would send is not touched."""
+
+    async def body(ctx: Any, log: list[str]) -> None:
+        async def branch() -> None:
+            log.append("replayed")
+            await ctx.step.run("b", step(log))
+
+        await ctx.group.parallel((lambda: use(ctx, "invoke", "a"), branch))
+
+    scene = Scene(setting, kind, body)
+    op = scene.post(target="b", memos={"later": ONE}, planning=True).op
+    assert op["displayName"] == "b"
+    assert scene.log == [*OPEN, "replayed", *NEW, *STEP, *END]
+
+
+@kinds
 def test_targeted_step_with_memos_of_both_branches(setting: str, kind: Kind) -> None:
     """SDK quirk Q2: execution begins before the targeted step, not when the last memo is used."""
 
