@@ -303,7 +303,7 @@ def small_app(*args: Any, **kwargs: Any) -> App:
     async def main(ctx: Any, step: Any) -> Any:
         card = ctx.event.data["encrypted"]["card"]
 
-        async def flaky() -> str:
+        async def flaky() -> Any:
             if next(tries) == 0:
                 raise CardError(secret("step-error"))
             return card
@@ -330,7 +330,7 @@ def tiny_app(*args: Any, **kwargs: Any) -> App:
     async def main(ctx: Any, step: Any) -> Any:
         card = ctx.event.data["encrypted"]["card"]
 
-        async def flaky() -> str:
+        async def flaky() -> Any:
             if next(tries) == 0:
                 raise CardError(secret("step-error"))
             return card

@@ -1,4 +1,4 @@
-"""A custom plugin that raises in each hook, and requests that are cancelled, among all the others."""
+"""A custom plugin that raises in each hook, and cancelled requests, among all the others."""
 
 from __future__ import annotations
 
