@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
@@ -127,9 +126,3 @@ def check_layer(owner: str, layer: object) -> Layer:
         return layer
     known = ", ".join(f"Layer.{member.name}" for member in Layer)
     raise HookDefinitionError(f"{owner}.layer is {layer!r}, which is no layer: use one of {known}")
-
-
-def returns_async_context_manager(function: Hook) -> bool:
-    """Tell whether an `around_step` was made with `@asynccontextmanager`."""
-    target = function.func if isinstance(function, functools.partial) else function
-    return inspect.isasyncgenfunction(inspect.unwrap(target))
