@@ -40,13 +40,20 @@ class KeyRing:
 
     def _set(self, keys: Iterable[Key]) -> None:
         keys = tuple(keys)
+        for key in keys:
+            if not isinstance(key, Key):
+                raise ConfigurationError(
+                    f"a key ring is made of Key objects, not {type(key).__name__}: read entries "
+                    "with KeyRing.from_env, KeyRing.from_file or Key.from_text"
+                )
         by_id = {key.id: key for key in keys}
         if not keys:
             raise ConfigurationError(
                 "a key ring needs at least one key: make one with `inngest-plugins keys new`"
             )
         if len(by_id) != len(keys):
-            twice = next(key.id for key in keys if by_id[key.id] is not key)
+            ids = [key.id for key in keys]
+            twice = next(key_id for key_id in ids if ids.count(key_id) > 1)
             raise ConfigurationError(f"the key ring has two keys with the id {twice!r}")
         self._keys = keys
         self._by_id = by_id

@@ -18,6 +18,7 @@ from ._subkeys import Subkeys
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECRET_SIZE: Final = 32
+_LONGEST_SHOWN: Final = 32  # of an id in an error; 32 random bytes take more in any notation
 _SCRYPT_COST: Final = 2**17
 _OFFICIAL: Final = "official"
 
@@ -159,22 +160,29 @@ class Key:
         Raises:
             ConfigurationError: it is neither. The message does not repeat the secret.
         """
-        key_id, _, rest = text.strip().partition(":")
+        key_id, named, rest = text.strip().partition(":")
+        # What stands where an id should may be the secret: a bare key, or the two swapped.
+        is_id = bool(named and _ID.fullmatch(key_id))
+        if is_id and len(key_id) <= _LONGEST_SHOWN:
+            shown = f"key {key_id!r}"
+        else:
+            shown = "an entry that begins with no short id" if named else "an entry without ':'"
         kind, colon, encoded = rest.partition(":")
         if colon and kind != _OFFICIAL:
-            raise ConfigurationError(f"key {key_id!r}: expected <id>:<base64>, found a second ':'")
-        raw = _decoded(encoded if colon else rest)
-        if raw is None:
+            raise ConfigurationError(f"{shown}: expected <id>:<base64>, found a second ':'")
+        raw = _decoded(encoded if colon else rest) if is_id else None
+        swapped = not colon and len(key_id) > _LONGEST_SHOWN and len(raw or b"") != _SECRET_SIZE
+        if raw is None or swapped:
             raise ConfigurationError(
-                f"key {key_id!r}: expected <id>:<base64 of 32 bytes>, as `inngest-plugins keys "
-                "new` prints it"
+                f"{shown}: expected <id>:<base64 of 32 bytes>, as `inngest-plugins keys new` "
+                "prints it"
             )
         if not colon:
             return cls(key_id, raw)
         try:
             return cls.official(raw.decode("utf-8"), id=key_id)
         except UnicodeDecodeError:
-            raise ConfigurationError(f"key {key_id!r}: the official key is not UTF-8") from None
+            raise ConfigurationError(f"{shown}: the official key is not UTF-8") from None
 
     def to_text(self) -> str:
         """Return the entry that `from_text` reads. It is the secret: keep it like one.

@@ -42,6 +42,32 @@ def key_source(keys: Keys, fallback: Iterable[Key], strategy: Strategy) -> KeyRi
     return ring
 
 
+def check_fallback(fallback: Iterable[Key]) -> tuple[Key, ...]:
+    """Bring `fallback` into one form.
+
+    Raises:
+        ConfigurationError: something in it is no key, such as the characters of a text.
+    """
+    keys = (fallback,) if isinstance(fallback, Key) else tuple(fallback)
+    for key in keys:
+        if not isinstance(key, Key):
+            raise ConfigurationError(
+                "fallback holds keys: Key.official(text), Key.from_text(entry), or those of a "
+                f"KeyRing, not {type(key).__name__}"
+            )
+    return keys
+
+
+def check_size(name: str, value: object) -> None:
+    """Refuse what is no number of bytes.
+
+    Raises:
+        ConfigurationError: names the option.
+    """
+    if not isinstance(value, int) or value <= 0:
+        raise ConfigurationError(f"{name} must be a positive number of bytes, such as 64 * 2**20")
+
+
 def check_fields(fields: str | Iterable[str]) -> Fields:
     """Bring `event_fields` into one form.
 
@@ -50,6 +76,11 @@ def check_fields(fields: str | Iterable[str]) -> Fields:
     """
     if isinstance(fields, str):
         return ALL if fields == ALL else _checked((fields,))
+    if not isinstance(fields, Iterable):
+        raise ConfigurationError(
+            'event_fields is the names of fields, such as ("customer", "card"), or "*", not '
+            f"{type(fields).__name__}"
+        )
     names = tuple(fields)
     return ALL if ALL in names else _checked(names)
 

@@ -13,7 +13,15 @@ from ._context import EVENT, FAILURE_MESSAGE, FAILURE_STACK, OUTPUT, StepContext
 from ._envelope import context_of
 from ._errors import ConfigurationError, EncryptionError, RejectedError
 from ._keys import Key
-from ._options import Bind, Keys, check_choice, check_fields, key_source
+from ._options import (
+    Bind,
+    Keys,
+    check_choice,
+    check_fallback,
+    check_fields,
+    check_size,
+    key_source,
+)
 from ._payloads import ALL, OpenedFields, Payloads, envelope_in
 from ._providers import ProvidedKeys
 
@@ -96,9 +104,8 @@ class EncryptionPlugin(Plugin):
             raise ConfigurationError("the libsodium format has no compression")
         if strategy == "libsodium" and bind == "run":
             raise ConfigurationError("the libsodium format is bound to nothing, nor to the run")
-        if max_decompressed <= 0:
-            raise ConfigurationError("max_decompressed must be positive")
-        self._keys = key_source(keys, tuple(fallback), strategy)
+        check_size("max_decompressed", max_decompressed)
+        self._keys = key_source(keys, check_fallback(fallback), strategy)
         if isinstance(self._keys, ProvidedKeys):
             if strategy == "libsodium":
                 raise ConfigurationError("the libsodium format cannot carry provided keys")
