@@ -1,5 +1,9 @@
 """Fixtures every test folder shares."""
 
+import functools
+import ssl
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -7,3 +11,11 @@ import pytest
 def anyio_backend() -> str:
     """Run async tests on asyncio, the only event loop the SDK supports."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tls_context() -> Iterator[None]:
+    """Load the certificates once: each client would do it twice, for 60 ms, and none is needed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
+        yield
