@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from referencing import Specification
 
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from ._dialects import Library
 
 EngineName = Literal["auto", "jsonschema", "jsonschema-rs"]
+
+
+def check_engine(engine: object) -> None:
+    """Refuse the name of an engine that there is not.
+
+    Raises:
+        ValueError: names the engines.
+    """
+    if engine not in get_args(EngineName):
+        names = ", ".join(repr(name) for name in get_args(EngineName))
+        msg = f"engine is one of {names}, not {engine!r}"
+        raise ValueError(msg)
+
 
 Failure = tuple[tuple["str | int", ...], str, object]
 """A broken rule: where in the value, the keyword, and the keyword's value in the schema."""

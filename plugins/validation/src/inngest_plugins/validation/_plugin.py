@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import inngest
 
@@ -13,11 +13,13 @@ from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Step
 from ._compilation import compile_schema
 from ._compiled import CompiledSchema
 from ._contracts import Contracts
-from ._engine import EngineName
+from ._engine import EngineName, check_engine
 from ._event_type import EventType
 from ._incoming import Incoming, OnInvalid
 from ._registry import SchemaRegistry
 from ._violations import Rejection, SchemaError, failure_of
+
+K = TypeVar("K")
 
 
 class ValidationPlugin(Plugin):
@@ -67,6 +69,11 @@ class ValidationPlugin(Plugin):
         if on_invalid not in {"fail", "drop"}:
             msg = f'on_invalid is "fail" or "drop", not {on_invalid!r}'
             raise ValueError(msg)
+        check_engine(engine)
+        given: object = registry
+        if not isinstance(given, SchemaRegistry | None):
+            msg = f"registry is a SchemaRegistry, not {type(given).__name__}"
+            raise SchemaError(msg)
         if registry is not None and events != ():
             msg = "give the events or a registry of them, not both"
             raise SchemaError(msg)
@@ -81,15 +88,24 @@ class ValidationPlugin(Plugin):
         self._contracts = Contracts(self.registry, require_schema=require_schema, coerce=coerce)
         self._functions: dict[str, inngest.Function[Any]] = {}
         self._incoming = Incoming(self._contracts, on_invalid, self._functions.get)
+        outputs = _by_name("outputs", outputs, '{"function": Schema}')
+        steps = _by_name("steps", steps, '{("function", "step"): Schema}')
+        for pair in steps:
+            if not (isinstance(pair, tuple) and len(pair) == 2):
+                msg = (
+                    f"steps: the key {pair!r} must be the ids of a function and of a step, "
+                    'such as ("fulfil", "charge")'
+                )
+                raise SchemaError(msg)
         self._outputs = {
             function: compile_schema(schema, where=f"output of function {function}", engine=engine)
-            for function, schema in (outputs or {}).items()
+            for function, schema in outputs.items()
         }
         self._steps = {
             key: compile_schema(
                 schema, where=f"output of step {key[1]} of function {key[0]}", engine=engine
             )
-            for key, schema in (steps or {}).items()
+            for key, schema in steps.items()
         }
 
     def transform_input(self, call: Call) -> None:
@@ -206,3 +222,12 @@ class ValidationPlugin(Plugin):
             if schema is not None:
                 return subject, schema
         return None
+
+
+def _by_name(option: str, schemas: Mapping[K, object] | None, shape: str) -> Mapping[K, object]:
+    if schemas is None:
+        return {}
+    if not isinstance(schemas, Mapping):
+        msg = f"{option} is a mapping such as {shape}, not {type(schemas).__name__}"
+        raise SchemaError(msg)
+    return schemas

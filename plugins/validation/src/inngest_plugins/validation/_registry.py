@@ -9,13 +9,15 @@ from typing import Any, cast
 import inngest
 
 from ._compiled import CompiledSchema
-from ._engine import EngineName
+from ._engine import EngineName, check_engine
 from ._event_names import ENGINE_PREFIX, is_pattern, matches_name, specificity
 from ._event_type import EventType
 from ._json_schema import JsonSchema
 from ._parsed import payload_of
 from ._schema_files import read_folder
 from ._violations import Rejection, SchemaError
+
+_HOW_TO = 'write [EventType("shop/order.placed", Order)], or {"shop/order.placed": Order}'
 
 
 class SchemaRegistry:
@@ -43,17 +45,25 @@ class SchemaRegistry:
         *,
         engine: EngineName = "auto",
     ) -> None:
+        check_engine(engine)
         self._engine: EngineName = engine
         self._exact: dict[str, EventType[Any]] = {}
         self._patterns: list[EventType[Any]] = []
+        given: object = events
         if isinstance(events, str | Path):
             self.add_folder(events)
         elif isinstance(events, Mapping):
             for name, schema in cast("Mapping[str, object]", events).items():
                 self.add(name, schema)
-        else:
+        elif isinstance(given, Iterable) and not isinstance(given, type):
             for event in events:
+                if not isinstance(event, EventType):
+                    msg = f"events holds EventType objects, not {_kind_of(event)}: {_HOW_TO}"
+                    raise SchemaError(msg)
                 self.add(event)
+        else:
+            msg = f"events is a list of EventType objects, not {_kind_of(events)}: {_HOW_TO}"
+            raise SchemaError(msg)
 
     def add(self, event: EventType[Any] | str, schema: object = None) -> None:
         """Register an event type, or a name or pattern with its schema.
@@ -148,3 +158,9 @@ class SchemaRegistry:
 
     def __repr__(self) -> str:
         return f"SchemaRegistry({[each.name for each in self]!r})"
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"one {type(value).__name__}" if isinstance(value, EventType) else type(value).__name__

@@ -63,7 +63,7 @@ def read_folder(folder: Path) -> tuple[Library, dict[str, str]]:
     """
     root = folder.resolve()
     if not root.is_dir():
-        msg = f"{folder} is no folder of schemas"
+        msg = f"{folder} is no folder of schemas: {root} is not a folder"
         raise SchemaError(msg)
     documents: dict[str, Contents] = {}
     events: dict[str, str] = {}

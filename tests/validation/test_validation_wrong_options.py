@@ -1,0 +1,51 @@
+"""Wrong options of the validation plugin: found at once, in words that say what to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+
+from inngest_plugins.validation import EventType, SchemaError, SchemaRegistry, ValidationPlugin
+
+
+class Order(pydantic.BaseModel):
+    id: str
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"events": Order}, "not the class Order: write"),
+        ({"events": [Order]}, "EventType objects, not the class Order: write"),
+        ({"events": ["shop/order.placed"]}, "EventType objects, not str: write"),
+        ({"events": EventType("shop/order.placed", Order)}, "not one EventType: write"),
+        ({"registry": [EventType("a", Order)]}, "registry is a SchemaRegistry, not list"),
+        ({"outputs": Order}, "outputs is a mapping such as"),
+        ({"steps": [("fulfil", "charge")]}, "steps is a mapping such as"),
+        ({"steps": {"charge": Order}}, "the key 'charge' must be the ids of a function and"),
+        ({"steps": {("charge",): Order}}, "must be the ids of a function and of a step"),
+    ],
+)
+def test_what_holds_no_schemas_is_refused(options: dict[str, Any], message: str) -> None:
+    """A contract that would never be checked, or fail later in the library, is an error now."""
+    with pytest.raises(SchemaError) as caught:
+        ValidationPlugin(**options)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [ValidationPlugin, SchemaRegistry])
+def test_an_unknown_engine_is_refused(make: Any) -> None:
+    """Not only when the first JSON Schema is compiled."""
+    with pytest.raises(ValueError, match=r"engine is one of 'auto', .*, not 'rust'"):
+        make(engine="rust")
+
+
+def test_a_missing_folder_is_told_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path that fails from another working directory shows where it was looked for."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SchemaError) as caught:
+        SchemaRegistry("schemas")
+    assert str(tmp_path.resolve() / "schemas") in str(caught.value)
