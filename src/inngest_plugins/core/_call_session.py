@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar
 
 import inngest
 
 from . import _attachments, _sdk
-from ._call import AsyncContext, Call, Opened, current_step
+from ._call import Call, current_step
 from ._composition import forget, unmet
+from ._contexts import Contexts
 from ._dispatch import ALL, Dispatcher, Sequence
-from ._drive import Portal, advance, resume, start_async
-from ._errors import PluginsError
+from ._drive import Portal, start_async
 from ._outcome import Outcome
-from ._running_step import RunningStep
 from ._send import Send
 from ._send_session import SendSession
 from ._stack import BoundHook, Stack
-from ._step import Step
+from ._step_reports import StepReports
 from ._untold import untold
 
-_LEAVING = frozenset({"InvokeFunction", "WaitForEvent", "AIGateway"})
 _RAN = frozenset({"StepRun", "StepError", "StepFailed"})
 _CLOSED_BY = {"before_memoization": "after_memoization", "before_execution": "after_execution"}
 _CLOSING = frozenset({"after_memoization", "after_execution", "before_response"})
@@ -42,23 +38,23 @@ class CallSession:
     Attributes:
         call: what the hooks see.
         portal: runs `async def` hooks of a sync function; None for an async one.
+        steps: takes the steps that the function reaches.
     """
 
     __slots__ = (
         "_attached",
         "_carried",
+        "_contexts",
         "_dispatcher",
         "_entered",
         "_executed",
         "_executing",
-        "_has_memo",
         "_left_error",
         "_limits",
         "_memoizing",
         "_memos",
         "_output_done",
         "_raised",
-        "_ran",
         "_replayed",
         "_responded",
         "_sending",
@@ -66,6 +62,7 @@ class CallSession:
         "_started",
         "call",
         "portal",
+        "steps",
     )
 
     def __init__(
@@ -81,11 +78,19 @@ class CallSession:
         self._dispatcher = dispatcher
         call._dispatcher = dispatcher  # noqa: SLF001 - the session owns its call
         self._memos = memos
+        self._contexts = Contexts(call, dispatcher, portal, self._failed)
         # The SDK's own lookup makes a new dict for each step: there the memos are what it has now.
-        self._has_memo: Callable[[str], bool] = (
-            memos.__contains__
-            if self._stack.constant_time_memos
-            else lambda hashed_id: hashed_id in _sdk.memos_of(call.ctx)
+        self.steps = StepReports(
+            call,
+            dispatcher,
+            self._contexts,
+            portal,
+            has_memo=(
+                memos.__contains__
+                if self._stack.constant_time_memos
+                else lambda hashed_id: hashed_id in _sdk.memos_of(call.ctx)
+            ),
+            begin_execution=self._begin_new_code,
         )
         self._entered = 0
         self._memoizing = self._replayed = self._executing = self._executed = False
@@ -94,13 +99,7 @@ class CallSession:
         self._left_error: Exception | None = None
         self._carried: BaseException | None = None
         self._raised: BaseException | None = None
-        self._ran: list[Step] = []
         self._sending: SendSession | None = None
-
-    @property
-    def wraps_steps(self) -> bool:
-        """Whether a plugin wants to be around the steps that run."""
-        return bool(self._stack.hooks("around_step"))
 
     def started(self) -> None:
         """All middleware has let the request in: the SDK calls the function now."""
@@ -156,175 +155,6 @@ class CallSession:
             return start_async(sequence)
         self.portal.run(sequence)
         return None
-
-    # ------------------------------------------------------------ steps
-
-    def report_async(self, original: Any) -> Any:
-        """Wrap the execution's coroutine function that the SDK calls when a step is reached."""
-
-        async def report_step(info: _sdk.StepInfo) -> Any:
-            if self.call.failure is not None:
-                raise _sdk.interrupt_at(info)
-            if self._has_memo(info.id):
-                self._consume(info)
-                reported = await original(info)
-                if self.call.failure is not None:
-                    raise _sdk.interrupt_at(info)
-                return reported
-            awaitable, step = advance(sequence := self._reach(info))
-            if awaitable is not None:
-                step = await resume(sequence, awaitable)
-            reported = await original(info)
-            return reported if step is None else RunningStep(self, step, reported)
-
-        return report_step
-
-    def report_sync(self, original: Any) -> Any:
-        """Wrap the execution's function that the SDK calls when a step is reached."""
-        portal = self.portal
-        assert portal is not None  # noqa: S101 - a sync function's session always has one
-
-        def report_step(info: _sdk.StepInfo) -> Any:
-            if self.call.failure is not None:
-                raise _sdk.interrupt_at(info)
-            if self._has_memo(info.id):
-                self._consume(info)
-                reported = original(info)
-                if self.call.failure is not None:
-                    raise _sdk.interrupt_at(info)
-                return reported
-            step = portal.run(self._reach(info))
-            reported = original(info)
-            return reported if step is None else RunningStep(self, step, reported)
-
-        return report_step
-
-    def _consume(self, info: _sdk.StepInfo) -> None:
-        """The function came to a step that has a memo."""
-        call = self.call
-        rules = call._op_rules  # noqa: SLF001
-        if rules is not None and info.id in rules:
-            ops, error = rules[info.id]
-            if info.op.value not in ops:
-                call.failure = error
-                raise _sdk.interrupt_at(info)
-        call.consumed.append(info.id)
-
-    def _reach(self, info: _sdk.StepInfo) -> Any:
-        """The function came to a step that has no memo: it will run, be planned or be skipped."""
-        call = self.call
-        if call.target is not None and call.target != info.id:
-            return None
-        if not self._executing:
-            yield from self._begin_execution(raising=False)
-            if call.failure is not None:
-                raise _sdk.interrupt_at(info)
-        op = info.op.value
-        step_id, index = _sdk.identity_of(info)
-        step = Step(
-            id=step_id,
-            hashed_id=info.id,
-            index=index,
-            op=op,
-            name=info.name or info.display_name,
-            parallel=_sdk.in_parallel(),
-            input=info.opts,
-        )
-        if op in _LEAVING:
-            yield from self._transform_step_input(step)
-            info.opts = step.input
-        return step
-
-    def _transform_step_input(self, step: Step) -> Sequence:
-        outer_hooks, inner_hooks = self._stack.parts("transform_step_input")
-        args = (self.call, step)
-        yield from self._dispatcher.fire(inner_hooks, args, self._raise_here)
-        if step.attachments and step.input is not None:
-            payload = step.input["payload"]
-            payload["data"] = {
-                **(payload.get("data") or {}),
-                _attachments.EVENT_KEY: step.attachments,
-            }
-        yield from self._dispatcher.fire(outer_hooks, args, self._raise_here)
-
-    def enter_step(
-        self,
-        step: Step,
-        opened: Opened,
-    ) -> Sequence:
-        """Enter the `around_step` contexts, noting each in `opened`."""
-
-        def enter(bound: BoundHook) -> Any:
-            context = bound.function(self.call, step)
-            if hasattr(context, "__enter__"):
-                opened_one: AbstractContextManager[Any] | AsyncContext = context
-            elif not hasattr(context, "__aenter__"):
-                raise TypeError(
-                    f"around_step of plugin {bound.owner.name!r} returned "
-                    f"{type(context).__name__}, which is no context manager"
-                )
-            elif self.portal is None:
-                opened_one = AsyncContext(context)
-            else:
-                opened_one = self.portal.blocking.wrap_async_context_manager(context)
-            return opened_one
-
-        for bound in self._stack.hooks("around_step"):
-            self._dispatcher.running = bound
-            started = time.time()
-            context: Any = None
-            try:
-                context = enter(bound)
-                if isinstance(context, AsyncContext):
-                    yield context.context.__aenter__()
-                else:
-                    context.__enter__()
-            except Exception as err:
-                self._dispatcher.opened(context, started)
-                self._dispatcher.closed(bound, context, err)
-                self._failed(bound, err)
-                if bound.closed:
-                    return
-            else:
-                opened.append((bound, context))
-                self._dispatcher.opened(context, started)
-            finally:
-                self._dispatcher.running = None
-
-    def exit_contexts(
-        self,
-        opened: Opened,
-        error: BaseException | None,
-    ) -> Sequence:
-        """Leave contexts in reverse order, whatever some of them do."""
-        exception = (
-            (None, None, None) if error is None else (type(error), error, error.__traceback__)
-        )
-        interrupt: BaseException | None = None
-        while opened:
-            bound, context = opened.pop()
-            raised: BaseException | None = None
-            try:
-                if isinstance(context, AsyncContext):
-                    yield context.context.__aexit__(*exception)
-                else:
-                    context.__exit__(*exception)
-            except Exception as err:
-                if err is not error:
-                    raised = err
-                    self._left(bound, err)
-            except BaseException as err:
-                if err is not error:
-                    raised = interrupt = err
-            self._dispatcher.closed(bound, context, raised)
-        if interrupt is not None:
-            raise interrupt
-
-    def _left(self, bound: BoundHook | None, err: Exception) -> None:
-        if bound is not None:
-            self._failed(bound, err)
-        elif self.call.failure is None:
-            self.call.failure = err
 
     # ------------------------------------------------------------ sequences
 
@@ -394,6 +224,10 @@ class CallSession:
         if raising:
             self._raise_failure()
 
+    def _begin_new_code(self) -> Sequence:
+        if not self._executing:
+            yield from self._begin_execution(raising=False)
+
     def _end_execution(self) -> Sequence:
         """Fire `after_execution`, once, and what of its opening has not been fired yet."""
         if self._executed or not self._memoizing:
@@ -423,7 +257,7 @@ class CallSession:
         yield from self._end_execution()
         step = None
         if result.step is not None:
-            step = self._step_named(result.step.id)
+            step = self.steps.step_named(result.step.id)
             step.input = result.step.opts
         has_output = error is None and result.has_output()
         failure = self.call.failure
@@ -573,7 +407,7 @@ class CallSession:
             self._responded = True
             yield from self._fire("before_response")
         self.call._ended = True  # noqa: SLF001
-        yield from self.exit_contexts(self.call._contexts, error)  # noqa: SLF001
+        yield from self._contexts.exit(self.call._contexts, error)  # noqa: SLF001
 
     # ------------------------------------------------------------ hooks and their failures
 
@@ -587,32 +421,12 @@ class CallSession:
             below = min(below, self._limits.get(name, ALL))
         return self._dispatcher.fire(hooks, (self.call,), self._failed, below=below)
 
-    def ran(self, step: Step) -> None:
-        """Note a step whose handler has run, in the order in which they ended."""
-        self._ran.append(step)
-
-    def _step_named(self, step_id: str) -> Step:
-        # One request runs one step; user code that starts several at once (`asyncio.gather`) or
-        # swallows the SDK's interrupt can have run more. The SDK answers with the first.
-        for step in self._ran:
-            if step_id in (step.id, f"{step.id}:{step.index}"):
-                return step
-        raise PluginsError(
-            f"the SDK reported a result of step {step_id!r}, which the plugins have not seen run "
-            f"in function {self.call.function_id!r}: nothing of it is sent"
-        )
-
     def _failed(self, bound: BoundHook, err: Exception) -> None:
         if not bound.closed:
             self._dispatcher.ignored(bound, err)
         elif self.call.failure is None:
             _sdk.forget_interrupts(err)
             self.call.failure = err
-
-    def _raise_here(self, bound: BoundHook, err: Exception) -> None:
-        if bound.closed:
-            raise err
-        self._dispatcher.ignored(bound, err)
 
     def _raise_failure(self) -> None:
         if self.call.failure is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
+from typing import TYPE_CHECKING, Any
 
 import inngest
 
 from ._bridge import INERT, Bridge
+from ._errors import RegistrationError
 
 
 class ListEntry:
@@ -17,6 +20,19 @@ class ListEntry:
     """
 
     _joined: tuple[weakref.ref[inngest.Inngest], bool] | None = None
+
+    if not TYPE_CHECKING:
+        # Hidden from type checkers: to them, a class takes what its `__init__` takes.
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            """Tell a class in the list from an object: the SDK calls either for each request."""
+            if _called_by_sdk(cls, args, kwargs):
+                raise RegistrationError(
+                    f"{cls.__qualname__} stands in middleware=[...] as a class: put an object "
+                    f"there, {cls.__qualname__}(...)"
+                )
+            if cls.__init__ is object.__init__ and (args or kwargs):
+                raise TypeError(f"{cls.__qualname__}() takes no arguments")
+            return super().__new__(cls)
 
     def __call__(self, client: inngest.Inngest, raw_request: object) -> inngest.MiddlewareSync:
         """Join a request; called by the SDK.
@@ -35,3 +51,15 @@ class ListEntry:
     def forget_client(self) -> None:
         """Find out anew whether this entry leads: the list has changed."""
         self._joined = None
+
+
+def _called_by_sdk(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if kwargs or len(args) != 2 or not isinstance(args[0], inngest.Inngest):
+        return False
+    if any(entry is cls for entry in args[0].middleware):
+        return True
+    try:
+        inspect.signature(cls.__init__).bind(None, *args)
+    except TypeError:
+        return True
+    return cls.__init__ is object.__init__

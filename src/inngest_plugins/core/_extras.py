@@ -21,8 +21,9 @@ def require_extra(extra: str, *modules: str) -> None:
     """
     missing = [name for name in modules if not _is_importable(name)]
     if missing:
+        be = "is" if len(missing) == 1 else "are"
         raise MissingExtraError(
-            f"inngest_plugins.{extra.replace('-', '_')} needs {', '.join(missing)}, which is not "
+            f"inngest_plugins.{extra.replace('-', '_')} needs {', '.join(missing)}, which {be} not "
             f'installed. Install it with: pip install "inngest-plugins[{extra}]"',
             name=missing[0],
         )

@@ -46,7 +46,7 @@ class Keyed:
     def __getitem__(self, key: CallKey[T]) -> T:
         data = self._data
         if data is None or key not in data:
-            raise KeyError(key.name)
+            raise KeyError(_missing(key))
         value: T = data[key]
         return value
 
@@ -57,7 +57,7 @@ class Keyed:
 
     def __delitem__(self, key: CallKey[T]) -> None:
         if self._data is None or key not in self._data:
-            raise KeyError(key.name)
+            raise KeyError(_missing(key))
         del self._data[key]
 
     def __contains__(self, key: object) -> bool:
@@ -73,3 +73,7 @@ class Keyed:
             return default
         value: T | D | None = self._data.get(key, default)
         return value
+
+
+def _missing(key: CallKey[Any]) -> str:
+    return f"{key.name}: nothing is kept under this key; use get() where it may not be set yet"

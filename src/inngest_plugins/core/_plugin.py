@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import inngest
 
 from ._entry import ListEntry
+from ._errors import HookDefinitionError
 from ._hook_names import HOOKS, Hook, check_hook, check_layer, check_no_misspelt_hook
 from ._layers import Layer
 
@@ -304,7 +305,12 @@ class _Decorator:
         self._owner = owner
         self._name = name
 
-    def __call__(self, function: Hook) -> Hook:
+    def __call__(self, function: Hook | None = None) -> Hook:
+        if function is None:
+            raise HookDefinitionError(
+                f"{self._owner}.{self._name} decorates a function as it is: write "
+                f"@...{self._name} without parentheses"
+            )
         check_hook(self._owner, self._name, function, bound=True)
         self._functions.setdefault(self._name, []).append(function)
         return function

@@ -11,8 +11,8 @@ from ._call import Opened, current_step
 from ._drive import run_async
 
 if TYPE_CHECKING:
-    from ._call_session import CallSession
     from ._step import Step
+    from ._step_reports import StepReports
 
 
 class RunningStep:
@@ -21,10 +21,10 @@ class RunningStep:
     It is entered with `async with` for an async function and with `with` for a sync one.
     """
 
-    __slots__ = ("_opened", "_reported", "_session", "_step", "_token")
+    __slots__ = ("_opened", "_reported", "_reports", "_step", "_token")
 
-    def __init__(self, session: CallSession, step: Step, reported: Any) -> None:
-        self._session = session
+    def __init__(self, reports: StepReports, step: Step, reported: Any) -> None:
+        self._reports = reports
         self._step = step
         self._reported = reported
         self._opened: Opened = []
@@ -34,8 +34,8 @@ class RunningStep:
         entered = await self._reported.__aenter__()
         self._begin()
         try:
-            if self._session.wraps_steps:
-                await run_async(self._session.enter_step(self._step, self._opened))
+            if self._reports.wraps_steps:
+                await run_async(self._reports.contexts.enter_step(self._step, self._opened))
                 self._check()
         except BaseException as err:
             await self.__aexit__(type(err), err, err.__traceback__)
@@ -50,7 +50,7 @@ class RunningStep:
     ) -> None:
         try:
             if self._opened:
-                await run_async(self._session.exit_contexts(self._opened, self._error(exc)))
+                await run_async(self._reports.contexts.exit(self._opened, self._error(exc)))
         finally:
             self._end(exc)
             await self._reported.__aexit__(exc_type, exc, traceback)
@@ -59,8 +59,8 @@ class RunningStep:
         entered = self._reported.__enter__()
         self._begin()
         try:
-            if self._session.wraps_steps:
-                self._portal.run(self._session.enter_step(self._step, self._opened))
+            if self._reports.wraps_steps:
+                self._portal.run(self._reports.contexts.enter_step(self._step, self._opened))
                 self._check()
         except BaseException as err:
             self.__exit__(type(err), err, err.__traceback__)
@@ -75,18 +75,18 @@ class RunningStep:
     ) -> None:
         try:
             if self._opened:
-                self._portal.run(self._session.exit_contexts(self._opened, self._error(exc)))
+                self._portal.run(self._reports.contexts.exit(self._opened, self._error(exc)))
         finally:
             self._end(exc)
             self._reported.__exit__(exc_type, exc, traceback)
 
     @property
     def _portal(self) -> Any:
-        return self._session.portal
+        return self._reports.portal
 
     def _error(self, exc: BaseException | None) -> BaseException | None:
         # A step that a plugin refused ends in an interrupt that carries no error.
-        return _sdk.error_in(exc) or self._session.call.failure
+        return _sdk.error_in(exc) or self._reports.call.failure
 
     def _begin(self) -> None:
         self._token = current_step.set(self._step)
@@ -95,8 +95,8 @@ class RunningStep:
         if self._token is not None:
             current_step.reset(self._token)
         if isinstance(exc, _sdk.ResponseInterrupt):
-            self._session.ran(self._step)
+            self._reports.ran(self._step)
 
     def _check(self) -> None:
-        if self._session.call.failure is not None:
+        if self._reports.call.failure is not None:
             raise _sdk.interrupt_at(self._reported.info)

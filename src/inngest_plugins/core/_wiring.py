@@ -61,7 +61,7 @@ async def _call(
     middleware: _sdk.Manager,
 ) -> _sdk.CallResult:
     session = _open(stack, function, client, ctx, fn_id, middleware, portal=None)
-    _sdk.replace_report_step(ctx, session.report_async)
+    _sdk.replace_report_step(ctx, session.steps.report_async)
     if stack.sends:
         _sdk.replace_send_event(ctx, _copying_async(session))
     token = current_call.set(session.call)
@@ -113,7 +113,7 @@ def _call_sync(
     portal = Portal(stack.portals)
     try:
         session = _open(stack, function, client, ctx, fn_id, middleware, portal=portal)
-        _sdk.replace_report_step(ctx, session.report_sync)
+        _sdk.replace_report_step(ctx, session.steps.report_sync)
         if stack.sends:
             _sdk.replace_send_event(ctx, _copying_sync(session, portal))
         current_call.set(session.call)
