@@ -15,14 +15,12 @@ import statistics
 import sys
 import time
 
-import psutil
-from load import load
+from load import load, resident
 
 MIB = 2**20
 
 
 def main(seconds: float, runs: int, slack: float) -> int:
-    process = psutil.Process()
     until = time.monotonic() + seconds
     memory: list[float] = []
     wrong = waves = 0
@@ -31,7 +29,7 @@ def main(seconds: float, runs: int, slack: float) -> int:
         gc.collect()
         waves += 1
         wrong += done.wrong
-        memory.append(process.memory_info().rss / MIB)
+        memory.append(resident() / MIB)
         print(
             f"  wave {waves}: {done.runs} runs, {done.wrong} wrong, {done.seconds:.1f} s, "
             f"{memory[-1]:.1f} MiB",

@@ -22,7 +22,7 @@ EXPECTED = {
     "first": {"kept": secret("first")},
     "sides": [secret("left"), [secret("right"), 1, None]],
     "child": {"child": secret("invoke")},
-    "caught": "CardError",
+    "caught": "CardError: refused",
     "last": secret("last"),
 }
 
@@ -65,8 +65,7 @@ def build(client: inngest.Inngest) -> list[inngest.Function[Any]]:
             await step.run("refuse", refuse)
             caught = "nothing"
         except inngest.StepError as error:
-            caught = error.name
-            assert error.message == "refused"
+            caught = f"{error.name}: {error.message}"
         last = await step.run("last", value(secret("last")))
         return {
             "card": ctx.event.data["encrypted"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 import threading
@@ -11,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
-import django.conf
-import django.urls
+import django.conf  # type: ignore[import-untyped,unused-ignore]
+import django.urls  # type: ignore[import-untyped,unused-ignore]
 import fastapi
 import flask
 import httpx
@@ -26,8 +27,12 @@ import tornado.httpserver
 import tornado.ioloop
 import tornado.netutil
 import tornado.web
-from django.core.handlers.asgi import ASGIHandler
-from django.core.handlers.wsgi import WSGIHandler
+from django.core.handlers.asgi import (  # type: ignore[import-untyped,unused-ignore]
+    ASGIHandler,
+)
+from django.core.handlers.wsgi import (  # type: ignore[import-untyped,unused-ignore]
+    WSGIHandler,
+)
 from tests.composition.composition_app import order, whole_app
 from tests.composition.composition_rig import Rig, as_it_was, custom_hooks, names_of, opener
 from tests.core.core_connect import connect_sender
@@ -79,7 +84,7 @@ def tornado_server(client: inngest.Inngest, functions: Functions, close: list[An
     sockets = tornado.netutil.bind_sockets(0, "127.0.0.1")
     port = sockets[0].getsockname()[1]
     ready = threading.Event()
-    stopping: list[Callable[[], None]] = []
+    stopping: list[Callable[[], object]] = []
 
     async def serve() -> None:
         app = tornado.web.Application()
@@ -88,7 +93,7 @@ def tornado_server(client: inngest.Inngest, functions: Functions, close: list[An
         server.add_sockets(sockets)
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
-        stopping.append(lambda: loop.call_soon_threadsafe(stopped.set) and None)
+        stopping.append(functools.partial(loop.call_soon_threadsafe, stopped.set))
         ready.set()
         await stopped.wait()
         server.stop()

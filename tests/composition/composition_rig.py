@@ -124,7 +124,7 @@ class Rig:
         self.provider.add_span_processor(SimpleSpanProcessor(self.spans))
         self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
         self.key = Key.generate()
-        self._encryption = {"event_fields": event_fields, **(encryption or {})}
+        self._encryption: dict[str, Any] = {"event_fields": event_fields, **(encryption or {})}
         self.fired: list[Fired] = []
         self.records = Records()
 

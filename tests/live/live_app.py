@@ -151,7 +151,7 @@ async def fulfil(ctx: inngest.Context) -> Any:
         )
     )
     question: Any = {"order": data["order"], "encrypted": f"{CANARY} question"}
-    _, answered = await ctx.group.parallel(
+    answers: Any = await ctx.group.parallel(
         (
             lambda: step.send_event("ask", inngest.Event(name=f"{APP}/asked", data=question)),
             lambda: step.wait_for_event(
@@ -162,6 +162,7 @@ async def fulfil(ctx: inngest.Context) -> Any:
             ),
         )
     )
+    answered: inngest.Event | None = answers[1]
     if data.get("fails"):
         raise inngest.NonRetriableError(f"{CANARY} failure of {data['encrypted']['card']}")
     return {
