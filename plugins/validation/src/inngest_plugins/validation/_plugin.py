@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import inngest
 
@@ -91,7 +91,7 @@ class ValidationPlugin(Plugin):
         outputs = _by_name("outputs", outputs, '{"function": Schema}')
         steps = _by_name("steps", steps, '{("function", "step"): Schema}')
         for pair in steps:
-            if not (isinstance(pair, tuple) and len(pair) == 2):
+            if not _is_pair(pair):
                 msg = (
                     f"steps: the key {pair!r} must be the ids of a function and of a step, "
                     'such as ("fulfil", "charge")'
@@ -231,3 +231,7 @@ def _by_name(option: str, schemas: Mapping[K, object] | None, shape: str) -> Map
         msg = f"{option} is a mapping such as {shape}, not {type(schemas).__name__}"
         raise SchemaError(msg)
     return schemas
+
+
+def _is_pair(key: object) -> bool:
+    return isinstance(key, tuple) and len(cast("tuple[object, ...]", key)) == 2
