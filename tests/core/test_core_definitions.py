@@ -364,7 +364,7 @@ def test_a_missing_extra_names_the_line_that_mends_it() -> None:
     with pytest.raises(MissingExtraError) as caught:
         require_extra("validation-fast", "json", "no_such_module", "no.such.package")
     assert str(caught.value) == (
-        "inngest_plugins.validation_fast needs no_such_module, no.such.package, which is not "
+        "inngest_plugins.validation_fast needs no_such_module, no.such.package, which are not "
         'installed. Install it with: pip install "inngest-plugins[validation-fast]"'
     )
     assert caught.value.name == "no_such_module"
@@ -377,5 +377,5 @@ def test_an_installed_extra_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     require_extra("local", "json", "os.path", "inngest")
     require_extra("metadata")
     monkeypatch.setitem(sys.modules, "blocked_module", None)
-    with pytest.raises(MissingExtraError, match="needs blocked_module,"):
+    with pytest.raises(MissingExtraError, match="needs blocked_module, which is not"):
         require_extra("local", "blocked_module")

@@ -58,8 +58,11 @@ def _called_by_sdk(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         return False
     if any(entry is cls for entry in args[0].middleware):
         return True
+    init = getattr(cls, "__init__")  # noqa: B009 - of the class, which type checkers doubt
+    if init is object.__init__:
+        return True
     try:
-        inspect.signature(cls.__init__).bind(None, *args)
+        inspect.signature(init).bind(None, *args)
     except TypeError:
         return True
-    return cls.__init__ is object.__init__
+    return False
