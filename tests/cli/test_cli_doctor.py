@@ -107,6 +107,7 @@ def test_functions_with_their_own_middleware_are_shown_apart(examine: Examine) -
             "runs outside of seal: in transform_input and transform_output it sees",
         ),
         ("[Seal(), Plain]", "runs inside of seal: it sees payloads in the clear"),
+        ("[Seal(), Seal()]", "warning  plugin seal: 2 objects of Seal are registered"),
         ("[Plain, Plain]", "warning  functions one, two: middleware Plain is listed twice"),
         ("[Hooks('h', layer=Layer.CONTRACT, fail_open=True)]", "and fails open"),
     ],

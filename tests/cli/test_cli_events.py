@@ -65,3 +65,13 @@ def test_a_file_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CliError, match="is not UTF-8"):
         read_events(f"@{tmp_path / 'binary'}")
+
+
+@pytest.mark.parametrize("option", ["order.json", "/tmp/order", "order"])
+def test_a_file_without_its_sign_is_explained(option: str) -> None:
+    """What looks like no JSON at all is told how to name a file."""
+    with pytest.raises(CliError, match="a file is given as --event @FILE"):
+        read_events(option)
+    with pytest.raises(CliError) as caught:
+        read_events("{order}")
+    assert "@FILE" not in str(caught.value)

@@ -195,6 +195,7 @@ def test_the_served_one_of_several_clients_is_chosen(write_app: WriteApp) -> Non
     [
         ("x = 1\n", "has no client"),
         (CLIENT, "has no functions of app 'a'"),
+        (CLIENT, "name the module that defines or imports them"),
         ("import not_there\n", "importing app.py failed: ModuleNotFoundError"),
         ("\n\n1 / 0\n", "ZeroDivisionError: division by zero ("),
         ("def f(:\n", "SyntaxError"),

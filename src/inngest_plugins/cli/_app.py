@@ -86,7 +86,8 @@ def load_app(target: str) -> App:
     if not functions:
         raise AppLoadError(
             f"{target} has no functions of app {client.app_id!r}: neither does it pass any to "
-            f"serve(), nor does {module.__name__} hold any made with its create_function"
+            f"serve(), nor does {module.__name__} hold any made with its create_function; "
+            "name the module that defines or imports them"
         )
     return App(client, functions, target, module, client_name, is_served)
 

@@ -259,6 +259,7 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
             )
         for text in plugin.diagnose(stack):
             yield Finding("warning", where, text)
+    yield from _double_findings(stack)
     inside = False
     for entry in client.middleware:
         inside = inside or _is_ours(entry)
@@ -267,6 +268,18 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
     for added in own:
         if not _is_ours(added):
             yield from _ordinary_findings(added, stack, inside=True)
+
+
+def _double_findings(stack: Stack) -> Iterator[Finding]:
+    kinds = [type(plugin) for plugin in stack.plugins if not isinstance(plugin, Hooks)]
+    for kind in dict.fromkeys(kinds):
+        if kinds.count(kind) > 1:
+            yield Finding(
+                "warning",
+                f"plugin {kind.name}",
+                f"{kinds.count(kind)} objects of {kind.__qualname__} are registered and each does "
+                "its work: remove all but one, unless that is meant",
+            )
 
 
 def _ordinary_findings(entry: object, stack: Stack, *, inside: bool) -> Iterator[Finding]:

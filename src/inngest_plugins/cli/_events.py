@@ -30,8 +30,9 @@ def read_events(option: str) -> list[inngest.Event]:
     try:
         decoded: object = json.loads(text)
     except json.JSONDecodeError as error:
+        hint = "" if option.startswith(("@", "{", "[")) else "; a file is given as --event @FILE"
         raise CliError(
-            f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}{hint}"
         ) from error
     events = typing.cast("list[object]", decoded) if isinstance(decoded, list) else [decoded]
     if not events:
