@@ -243,7 +243,9 @@ def test_missing_extra_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"caught_step_errors": "error"}, ValueError, "use one of 'warning', 'ignore'"),
         ({"send_decrypted": ("everything",)}, ValueError, "'exception_values'"),
         ({"send_decrypted": "payloads"}, TypeError, r"\('payloads',\)"),
-        ({"flush_timeout": 0}, ValueError, "above 0 s"),
+        ({"before_capture": "drop"}, TypeError, "takes a function .* not str"),
+        ({"flush_timeout": "2"}, ValueError, "a number of seconds above 0"),
+        ({"flush_timeout": 0}, ValueError, "seconds above 0"),
     ],
 )
 def test_unknown_options(options: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -102,8 +102,11 @@ class SentryPlugin(Plugin):
         before_capture: BeforeCapture | None = None,
     ) -> None:
         require_extra("sentry", "sentry_sdk")
-        if flush_timeout <= 0:
-            raise ValueError(f"SentryPlugin(flush_timeout={flush_timeout!r}) must be above 0 s")
+        seconds: object = flush_timeout
+        if not isinstance(seconds, int | float) or seconds <= 0:
+            raise ValueError(
+                f"SentryPlugin(flush_timeout={flush_timeout!r}) must be a number of seconds above 0"
+            )
         self._settings = Settings(
             capture=capture,
             step_errors=step_errors,

@@ -24,7 +24,7 @@ class Settings:
     """What the user chose; see `SentryPlugin` for the meaning of each.
 
     Raises:
-        TypeError: `send_decrypted` is a single name.
+        TypeError: `send_decrypted` is a single name, or `before_capture` cannot be called.
         ValueError: names the option and what it may be.
     """
 
@@ -45,6 +45,12 @@ class Settings:
             raise TypeError(
                 f"SentryPlugin(send_decrypted=...) takes a collection of names, such as "
                 f"({self.send_decrypted!r},)"
+            )
+        before_capture: object = self.before_capture
+        if before_capture is not None and not callable(before_capture):
+            raise TypeError(
+                "SentryPlugin(before_capture=...) takes a function (call, outcome, event) -> event "
+                f"or None, not {type(before_capture).__name__}"
             )
         for name in self.send_decrypted:
             _check("send_decrypted", name, sorted(DECRYPTED))
