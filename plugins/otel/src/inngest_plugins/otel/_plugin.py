@@ -74,6 +74,8 @@ class OpenTelemetryPlugin(Plugin):
         exception_messages: bool | None = None,
         continue_traces: bool = False,
     ) -> None:
+        _check_provider("tracer_provider", tracer_provider, "get_tracer")
+        _check_provider("meter_provider", meter_provider, "get_meter")
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._inngest_traces = inngest_traces
@@ -539,3 +541,19 @@ def _size(payload: Any) -> int:
 
 async def _awaited(exporter: InngestSpanExporter, spans: Sequence[Any]) -> None:
     await exporter.export_async(spans)
+
+
+def _check_provider(option: str, provider: object, method: str) -> None:
+    if provider is None:
+        return
+    if isinstance(provider, type) or not callable(getattr(provider, method, None)):
+        raise TypeError(
+            f"OpenTelemetryPlugin({option}=...) takes an object with {method}(), not "
+            f"{_what(provider)}"
+        )
+
+
+def _what(given: object) -> str:
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return type(given).__name__

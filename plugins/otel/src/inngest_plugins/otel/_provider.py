@@ -255,6 +255,11 @@ def make_replay_safe(provider: P) -> P:
         return provider
     given: object = provider
     processor: Any = getattr(given, _PROCESSOR, None)
+    if isinstance(given, trace.ProxyTracerProvider):
+        raise TypeError(
+            "make_replay_safe was called before a tracer provider was set: call "
+            "trace.set_tracer_provider(...) first, or set replay_safe_provider()"
+        )
     if not isinstance(given, TracerProvider) or processor is None:
         raise TypeError(
             f"make_replay_safe needs a TracerProvider of opentelemetry-sdk, and got "
