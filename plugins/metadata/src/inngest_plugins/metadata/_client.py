@@ -9,7 +9,7 @@ import anyio.to_thread
 import inngest
 
 from ._errors import MetadataSendError
-from ._limits import DEFAULT_KIND, Limits, check_key, check_run_id, wire_kind
+from ._limits import DEFAULT_KIND, Limits, check_key, check_run_id, checked_limits, wire_kind
 from ._ops import Document, Operation
 from ._outgoing import StepRef, Target, Update, Updates
 from ._sender import Sender
@@ -39,8 +39,11 @@ class MetadataClient:
     def __init__(
         self, client: inngest.Inngest, *, limits: Limits | None = None, timeout: float = 5.0
     ) -> None:
+        given: object = client
+        if not isinstance(given, inngest.Inngest):
+            raise TypeError(f"MetadataClient takes an inngest.Inngest, not {type(given).__name__}")
         self._client = client
-        self._limits = limits or Limits()
+        self._limits = checked_limits("MetadataClient", limits, timeout)
         self._timeout = timeout
 
     def run(self, run_id: str, *, kind: str | None = None) -> PendingMetadata:

@@ -91,3 +91,24 @@ def check_run_id(run_id: str) -> str:
             f"this one has {len(run_id)} characters"
         )
     return run_id
+
+
+def checked_limits(owner: str, limits: object, timeout: object) -> Limits:
+    """Return the limits to keep, once both options are what they should be.
+
+    Args:
+        owner: the class whose options they are.
+        limits: a `Limits`, or None for the server's.
+        timeout: seconds.
+
+    Raises:
+        TypeError: `limits` are no `Limits`.
+        ValueError: `timeout` is no positive number.
+    """
+    if not isinstance(limits, Limits | None):
+        raise TypeError(
+            f"{owner}(limits=...) takes Limits(...) or None, not {type(limits).__name__}"
+        )
+    if not isinstance(timeout, int | float) or timeout <= 0:
+        raise ValueError(f"{owner}(timeout={timeout!r}) must be a number of seconds above 0")
+    return limits or Limits()

@@ -13,7 +13,7 @@ from inngest_plugins.core import Call, Layer, Outcome, Plugin, Stack, Step
 
 from ._errors import MetadataKeyError
 from ._frame import Frame
-from ._limits import Limits, check_run_id
+from ._limits import Limits, check_run_id, checked_limits
 from ._live import Publisher
 from ._proxy import RUNS
 from ._sender import Sender
@@ -35,6 +35,10 @@ class MetadataPlugin(Plugin):
         realtime: whether changes are published on the run's realtime channel, for `subscribe`.
         limits: sizes to keep; for a self-hosted server that allows others.
         timeout: seconds that one request to the engine may take.
+
+    Raises:
+        TypeError: `limits` are no `Limits`.
+        ValueError: `timeout` is no positive number.
     """
 
     layer = Layer.CONTEXT
@@ -49,7 +53,7 @@ class MetadataPlugin(Plugin):
         limits: Limits | None = None,
         timeout: float = 5.0,
     ) -> None:
-        self._limits = limits or Limits()
+        self._limits = checked_limits("MetadataPlugin", limits, timeout)
         self._realtime = realtime
         self._timeout = timeout
         self._sender = Sender(self._limits, timeout)

@@ -1,0 +1,37 @@
+"""Wrong options of the metadata plugin are named where they are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import inngest
+import pytest
+
+from inngest_plugins.metadata import MetadataClient, MetadataPlugin
+
+CLIENT = inngest.Inngest(app_id="shop", is_production=False)
+
+
+@pytest.mark.parametrize("make", [MetadataPlugin, lambda **given: MetadataClient(CLIENT, **given)])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"limits": {"run_bytes": 1}}, TypeError, "takes Limits.* not dict"),
+        ({"timeout": "5"}, ValueError, "timeout='5'.* seconds above 0"),
+        ({"timeout": 0}, ValueError, "timeout=0.* seconds above 0"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_named(
+    make: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """At construction: the plugin fails open, so that it would otherwise only show in the log."""
+    with pytest.raises(error, match=message):
+        make(**options)
+
+
+def test_a_metadata_client_needs_a_client() -> None:
+    """Not the id of an app, and not the plugin."""
+    for given in ("shop", None, MetadataPlugin()):
+        wrong: Any = given
+        with pytest.raises(TypeError, match=r"takes an inngest\.Inngest, not"):
+            MetadataClient(wrong)
