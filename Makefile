@@ -42,6 +42,10 @@ test: setup ## Run the tests, with branch coverage.
 test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.
 	$(RUN) python .ci/matrix.py
 
+.PHONY: test-corners
+test-corners: setup ## The two ends of the matrix: oldest Python and SDK, newest Python and SDK.
+	$(RUN) python .ci/matrix.py --corners
+
 .PHONY: test-live
 test-live: setup ## Run the live suite against the server at INNGEST_DEV_URL.
 	$(RUN) pytest -m live tests/live

@@ -1,8 +1,9 @@
 """Run the tests on each supported Python that is installed, and on the oldest supported SDK.
 
-Each environment is made from the lock file, so that only the Python, or only the SDK, differs.
-The default Python has its run in `make test`. `MATRIX=full` runs every version in full; otherwise
-the oldest and the newest are, and those between without what is marked slow.
+Each environment is made from the lock file, so that only the Python and the SDK differ. The default
+Python with the newest SDK has its run in `make test`. With `--corners`, as in CI, two runs stand for
+all: the oldest Python with the oldest SDK and the newest Python with the newest, both without what is
+marked slow.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def run(name: str, python: str, *, sdk: str | None = None, full: bool) -> bool:
         install = [UV, "pip", "install", "--quiet", "--python", str(interpreter)]
         subprocess.run([*install, f"inngest=={sdk}"], cwd=ROOT, env=environment, check=True)
     selection = [] if full else ["-m", "not slow"]
-    print(f"== {name}: Python {python}" + (f", inngest {sdk}" if sdk else ""), flush=True)
+    print(f"== {name}", flush=True)
     tests = subprocess.run(
         [str(interpreter), "-m", "pytest", "-q", "--numprocesses", "auto", *selection],
         cwd=ROOT,
@@ -60,22 +61,24 @@ def run(name: str, python: str, *, sdk: str | None = None, full: bool) -> bool:
 
 def main() -> int:
     """Run the matrix."""
+    corners = "--corners" in sys.argv[1:]
     default = f"{sys.version_info.major}.{sys.version_info.minor}"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     oldest_sdk = project["tool"]["inngest-plugins"]["oldest-sdk"]
+    runs: list[tuple[str, str | None]]
+    if corners:
+        runs = [(PYTHONS[0], oldest_sdk), (PYTHONS[-1], None)]
+    else:
+        runs = [(python, None) for python in PYTHONS if python != default]
+        runs.append((default, oldest_sdk))
     failed: list[str] = []
-    for python in PYTHONS:
-        if python == default:
-            continue
-        interpreter = find(python)
+    for python, sdk in runs:
+        name = f"Python {python}" + (f" with inngest {sdk}" if sdk else "")
+        interpreter = sys.executable if python == default else find(python)
         if interpreter is None:
-            print(f"== Python {python}: not installed here, skipped", flush=True)
-            continue
-        full = os.environ.get("MATRIX") == "full" or python in (PYTHONS[0], PYTHONS[-1])
-        if not run(python, interpreter, full=full):
-            failed.append(f"Python {python}")
-    if not run("oldest-sdk", sys.executable, sdk=oldest_sdk, full=False):
-        failed.append(f"inngest {oldest_sdk}")
+            print(f"== {name}: not installed here, skipped", flush=True)
+        elif not run(name.lower().replace(" ", "-"), interpreter, sdk=sdk, full=not corners):
+            failed.append(name)
     if failed:
         print("failed: " + ", ".join(failed))
         return 1

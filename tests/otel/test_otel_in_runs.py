@@ -255,6 +255,7 @@ def no_logging() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 async def test_ten_thousand_requests_leave_nothing_behind(
     telemetry: Telemetry, no_logging: None
 ) -> None:
