@@ -1,9 +1,9 @@
 """Run the tests on each supported Python that is installed, and on the oldest supported SDK.
 
-Each environment is made from the lock file, so that only the Python and the SDK differ. The default
-Python with the newest SDK has its run in `make test`. With `--corners`, as in CI, two runs stand for
-all: the oldest Python with the oldest SDK and the newest Python with the newest, both without what is
-marked slow.
+Each environment is made from the lock file, so that only the Python and the SDK differ. The
+default Python with the newest SDK has its run in `make test`. With `--corners`, as in CI, two runs
+stand for all: the oldest Python with the oldest SDK and the newest Python with the newest, both
+without what is marked slow.
 """
 
 from __future__ import annotations
