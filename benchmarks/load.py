@@ -155,8 +155,18 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-async def load(runs: int) -> Load:
-    """Start so many runs at once, and wait for all."""
+@dataclass(frozen=True)
+class App:
+    """The app with its plugins, made once as a worker makes it."""
+
+    counted: Counted
+    key: Key
+    client: inngest.Inngest
+    functions: list[inngest.Function[Any]]
+
+
+def start() -> App:
+    """Initialise Sentry, and make the app."""
     counted, key = Counted(), Key.generate()
     sentry_sdk.init(
         dsn="https://key@sentry.invalid/1",
@@ -165,10 +175,17 @@ async def load(runs: int) -> Load:
         auto_enabling_integrations=False,
     )
     client, functions = app(plugins(counted, key))
+    return App(counted, key, client, functions)
+
+
+async def load(made: App, runs: int) -> Load:
+    """Start so many runs at once, and wait for all."""
+    counted = made.counted
+    spans, envelopes = counted.spans, counted.envelopes
     gc.collect()
     before = resident()
     started = time.perf_counter()
-    engine = LocalEngine(client, functions, clock=VirtualClock(0))
+    engine = LocalEngine(made.client, made.functions, clock=VirtualClock(0))
     async with engine:
         await engine.send(
             [
@@ -179,7 +196,7 @@ async def load(runs: int) -> Load:
         await engine.settle(600)
     seconds = time.perf_counter() - started
     grown = resident() - before
-    decrypt = EncryptionPlugin(KeyRing(key)).decrypt
+    decrypt = EncryptionPlugin(KeyRing(made.key)).decrypt
     orders = [run for run in engine.runs if run.function_id == "load-order"]
     results = sorted(
         (decrypt(run.output) if run.status == "Completed" else {"price": -1} for run in orders),
@@ -189,14 +206,15 @@ async def load(runs: int) -> Load:
     wrong += abs(runs - len(results))
     requests = sum(len(run.requests) for run in engine.runs)
     ended = len(orders)
-    del engine, orders, results, functions, client
+    del engine, orders, results
     gc.collect()
     left = resident() - before
-    return Load(ended, wrong, requests, seconds, grown, left, counted.spans, counted.envelopes)
+    exported = counted.spans - spans, counted.envelopes - envelopes
+    return Load(ended, wrong, requests, seconds, grown, left, *exported)
 
 
 def main(runs: int) -> int:
-    done = asyncio.run(load(runs))
+    done = asyncio.run(load(start(), runs))
     mib = 2**20
     print(f"{done.runs} concurrent runs, {done.requests} requests, {done.wrong} wrong results")
     print(f"  {done.seconds:.1f} s, {done.requests / done.seconds:.0f} requests a second")

@@ -1,6 +1,6 @@
 """All five plugins for minutes: memory must stay flat.
 
-Runs waves of the app of `load.py`, each on an engine of its own, for as long as asked
+Runs waves of the one app of `load.py`, each on an engine of its own, for as long as asked
 (`--seconds`, ten minutes by default), and prints the process's memory as it goes. Exit code 1 when
 a result was wrong, or when the last third of the waves needed more memory than the third before
 by more than `--slack` MiB. Not part of CI.
@@ -15,17 +15,18 @@ import statistics
 import sys
 import time
 
-from load import load, resident
+from load import load, resident, start
 
 MIB = 2**20
 
 
 def main(seconds: float, runs: int, slack: float) -> int:
+    made = start()
     until = time.monotonic() + seconds
     memory: list[float] = []
     wrong = waves = 0
     while time.monotonic() < until:
-        done = asyncio.run(load(runs))
+        done = asyncio.run(load(made, runs))
         gc.collect()
         waves += 1
         wrong += done.wrong

@@ -24,7 +24,6 @@ import inngest.flask
 import inngest.tornado
 import pytest
 import tornado.httpserver
-import tornado.ioloop
 import tornado.netutil
 import tornado.web
 from django.core.handlers.asgi import (  # type: ignore[import-untyped,unused-ignore]
