@@ -58,11 +58,10 @@ class Memos(Mapping[str, Memo]):
         output = self._outputs[hashed_id]
         output.data = memo.data
         error = memo.error
-        output.error = (
-            None
-            if error is None
-            else MemoizedError(message=error.message, name=error.name, stack=error.stack)
-        )
+        if error is not None:
+            output.error = MemoizedError(message=error.message, name=error.name, stack=error.stack)
+        elif output.error is not None:
+            output.error = None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._outputs)
