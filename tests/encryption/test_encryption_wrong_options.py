@@ -57,6 +57,9 @@ def test_a_ring_is_made_of_keys() -> None:
     [
         ("fallback", "a text", "fallback holds keys.*not str"),
         ("event_fields", None, "event_fields is the names of fields.*not NoneType"),
+        ("decrypt_only", "false", "decrypt_only is True or False, not str"),
+        ("encrypt_errors", "no", "encrypt_errors is True or False, not str"),
+        ("require_encrypted", None, "require_encrypted is True or False, not NoneType"),
         ("max_decompressed", "64M", "max_decompressed must be a positive number of bytes"),
         ("max_decompressed", 0, "max_decompressed must be a positive number of bytes"),
     ],

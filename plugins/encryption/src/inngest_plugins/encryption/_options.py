@@ -58,6 +58,17 @@ def check_fallback(fallback: Iterable[Key]) -> tuple[Key, ...]:
     return keys
 
 
+def check_switches(**switches: object) -> None:
+    """Refuse what is neither True nor False: the text "false" would count as True.
+
+    Raises:
+        ConfigurationError: names the option.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{name} is True or False, not {type(value).__name__}")
+
+
 def check_size(name: str, value: object) -> None:
     """Refuse what is no number of bytes.
 

@@ -20,6 +20,7 @@ from ._options import (
     check_fallback,
     check_fields,
     check_size,
+    check_switches,
     key_source,
 )
 from ._payloads import ALL, OpenedFields, Payloads, envelope_in
@@ -104,6 +105,11 @@ class EncryptionPlugin(Plugin):
             raise ConfigurationError("the libsodium format has no compression")
         if strategy == "libsodium" and bind == "run":
             raise ConfigurationError("the libsodium format is bound to nothing, nor to the run")
+        check_switches(
+            decrypt_only=decrypt_only,
+            encrypt_errors=encrypt_errors,
+            require_encrypted=require_encrypted,
+        )
         check_size("max_decompressed", max_decompressed)
         self._keys = key_source(keys, check_fallback(fallback), strategy)
         if isinstance(self._keys, ProvidedKeys):
