@@ -243,6 +243,7 @@ def test_missing_extra_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"caught_step_errors": "error"}, ValueError, "use one of 'warning', 'ignore'"),
         ({"send_decrypted": ("everything",)}, ValueError, "'exception_values'"),
         ({"send_decrypted": "payloads"}, TypeError, r"\('payloads',\)"),
+        ({"send_payloads": "false"}, TypeError, "is True or False, not str"),
         ({"before_capture": "drop"}, TypeError, "takes a function .* not str"),
         ({"flush_timeout": "2"}, ValueError, "a number of seconds above 0"),
         ({"flush_timeout": 0}, ValueError, "seconds above 0"),

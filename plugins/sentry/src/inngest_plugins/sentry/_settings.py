@@ -46,6 +46,12 @@ class Settings:
                 f"SentryPlugin(send_decrypted=...) takes a collection of names, such as "
                 f"({self.send_decrypted!r},)"
             )
+        # A text such as "false" would count as True, and payloads would leave.
+        if self.send_payloads not in (True, False):
+            raise TypeError(
+                "SentryPlugin(send_payloads=...) is True or False, not "
+                f"{type(self.send_payloads).__name__}"
+            )
         before_capture: object = self.before_capture
         if before_capture is not None and not callable(before_capture):
             raise TypeError(
