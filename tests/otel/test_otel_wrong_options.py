@@ -31,3 +31,11 @@ def test_make_replay_safe_before_any_provider_says_so() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert "trace.set_tracer_provider(...) first" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["capture_payloads", "exception_messages", "inngest_traces"])
+def test_a_switch_is_no_text(option: str) -> None:
+    """The text "false", from a variable of the environment, does not switch on."""
+    options: dict[str, Any] = {option: "false"}
+    with pytest.raises(TypeError, match=f"{option}.* is True or False, not str"):
+        OpenTelemetryPlugin(**options)

@@ -27,6 +27,7 @@ from ._exporter import InngestSpanExporter
 from ._ids import Origin, Scope, SpanId, derived_span_id
 from ._instruments import Instruments
 from ._ledger import LEDGER, Ledger, ulid_time
+from ._options import check_provider, check_switch
 from ._parentage import attributes_of, parentage_of
 from ._placement import Placement
 from ._provider import assigned_ids, is_replay_safe
@@ -74,8 +75,12 @@ class OpenTelemetryPlugin(Plugin):
         exception_messages: bool | None = None,
         continue_traces: bool = False,
     ) -> None:
-        _check_provider("tracer_provider", tracer_provider, "get_tracer")
-        _check_provider("meter_provider", meter_provider, "get_meter")
+        check_provider("tracer_provider", tracer_provider, "get_tracer")
+        check_provider("meter_provider", meter_provider, "get_meter")
+        check_switch("capture_payloads", capture_payloads)
+        if exception_messages is not None:
+            check_switch("exception_messages", exception_messages)
+        check_switch("inngest_traces", inngest_traces)
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._inngest_traces = inngest_traces
@@ -541,19 +546,3 @@ def _size(payload: Any) -> int:
 
 async def _awaited(exporter: InngestSpanExporter, spans: Sequence[Any]) -> None:
     await exporter.export_async(spans)
-
-
-def _check_provider(option: str, provider: object, method: str) -> None:
-    if provider is None:
-        return
-    if isinstance(provider, type) or not callable(getattr(provider, method, None)):
-        raise TypeError(
-            f"OpenTelemetryPlugin({option}=...) takes an object with {method}(), not "
-            f"{_what(provider)}"
-        )
-
-
-def _what(given: object) -> str:
-    if isinstance(given, type):
-        return f"the class {given.__name__}"
-    return type(given).__name__
