@@ -26,7 +26,7 @@ from inngest_plugins.core import (
     Step,
     record_hooks,
 )
-from inngest_plugins.core._call import trace_headers
+from inngest_plugins.core._call import engine_headers
 
 settings = pytest.mark.parametrize("setting", SETTINGS)
 both = pytest.mark.parametrize("setting", BOTH)
@@ -76,10 +76,7 @@ def test_a_call_knows_its_run_and_function(setting: str) -> None:
     assert (call.failure, call.cancelled) == (None, False)
     assert call.raw_request is not None
     assert repr(call) == "<Call shop-fn run=run-1 attempt=2>"
-    if hasattr(call.ctx, "request_id"):
-        assert (call.request_id, call.job_id) == ("req-1", "job-1")
-    else:
-        assert (call.request_id, call.job_id) == (None, None)
+    assert (call.request_id, call.job_id) == ("req-1", "job-1")
 
 
 @settings
@@ -177,7 +174,7 @@ def test_trace_headers_of_a_plugin_that_only_the_function_names(setting: str) ->
 )
 def test_trace_headers_of_other_frameworks(raw: Any, found: dict[str, str]) -> None:
     """Requests that are mappings, as serverless platforms pass them, are read as well."""
-    assert trace_headers(raw) == found
+    assert engine_headers(raw) == found
 
 
 @pytest.mark.parametrize(
@@ -199,7 +196,7 @@ def test_trace_carriers_of_connect(carrier: bytes, found: dict[str, str]) -> Non
     class Message:
         system_trace_ctx = carrier
 
-    assert trace_headers(Message()) == found
+    assert engine_headers(Message()) == found
 
 
 # ---------------------------------------------------------------- events

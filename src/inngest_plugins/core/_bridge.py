@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import inngest
 
-from ._call import trace_headers
+from ._call import engine_headers
 from ._records import recorder
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Bridge(inngest.MiddlewareSync):
         self.records = recorder.get()
         # Flask's request is a proxy that the SDK's pool threads cannot read: read it here.
         self.headers: Mapping[str, str] | None = (
-            trace_headers(raw_request) if type(raw_request).__name__ == "LocalProxy" else None
+            engine_headers(raw_request) if type(raw_request).__name__ == "LocalProxy" else None
         )
 
     def transform_input(self, ctx: Any, function: Any, steps: Any) -> Any:

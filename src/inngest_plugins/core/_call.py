@@ -30,7 +30,8 @@ current_step: contextvars.ContextVar[Step | None] = contextvars.ContextVar(
     "inngest_plugins_step", default=None
 )
 
-TRACE_HEADERS = ("traceparent", "tracestate")
+_TRACE_HEADERS = ("traceparent", "tracestate")
+_HEADERS = (*_TRACE_HEADERS, "x-request-id", "x-inngest-job-id")
 
 
 class Call(Keyed):
@@ -198,13 +199,14 @@ class Call(Keyed):
     def request_id(self) -> str | None:
         """The engine's id of this request; None under SDKs that do not hand it on."""
         request_id: str | None = getattr(self.ctx, "request_id", None)
-        return request_id
+        # Releases of the SDK before 0.5.19 do not pass it on.
+        return request_id or self._engine_headers().get("x-request-id")
 
     @property
     def job_id(self) -> str | None:
         """The engine's id of the queue job; None under SDKs that do not hand it on."""
         job_id: str | None = getattr(self.ctx, "job_id", None)
-        return job_id
+        return job_id or self._engine_headers().get("x-inngest-job-id")
 
     @property
     def logger(self) -> Any:
@@ -224,8 +226,12 @@ class Call(Keyed):
     @property
     def trace_headers(self) -> Mapping[str, str]:
         """The W3C headers `traceparent` and `tracestate` that the engine sent, if it did."""
+        headers = self._engine_headers()
+        return {name: headers[name] for name in _TRACE_HEADERS if name in headers}
+
+    def _engine_headers(self) -> Mapping[str, str]:
         if self._headers is None:
-            self._headers = trace_headers(self.raw_request)
+            self._headers = engine_headers(self.raw_request)
         return self._headers
 
     # ------------------------------------------------------------ what plugins open
@@ -410,8 +416,8 @@ class _ContextVariable:
             self.variable.reset(self.token)
 
 
-def trace_headers(raw_request: object) -> dict[str, str]:
-    """Read the W3C trace headers off whatever a framework calls a request.
+def engine_headers(raw_request: object) -> dict[str, str]:
+    """Read what a call needs of the engine's headers off whatever a framework calls a request.
 
     A `connect` worker gets no HTTP request but a protobuf message, whose `system_trace_ctx` is the
     same headers as a JSON object.
@@ -429,7 +435,7 @@ def trace_headers(raw_request: object) -> dict[str, str]:
         headers = event.get("headers") if isinstance(event, Mapping) else None
     if headers is None or not hasattr(headers, "get"):
         return {}
-    found = ((name, headers.get(name)) for name in TRACE_HEADERS)
+    found = ((name, headers.get(name)) for name in _HEADERS)
     return {name: value for name, value in found if isinstance(value, str) and value}
 
 
@@ -441,4 +447,4 @@ def _from_carrier(carrier: bytes) -> dict[str, str]:
     if not isinstance(parsed, dict):
         return {}
     lowered = {str(name).lower(): value for name, value in parsed.items()}
-    return {n: lowered[n] for n in TRACE_HEADERS if isinstance(lowered.get(n), str)}
+    return {n: lowered[n] for n in _TRACE_HEADERS if isinstance(lowered.get(n), str)}
