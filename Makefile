@@ -36,7 +36,7 @@ demo-picture: setup ## Draw docs/run.svg anew from a run of the demo.
 
 .PHONY: test
 test: setup ## Run the tests, with branch coverage.
-	$(RUN) pytest --numprocesses auto --cov --cov-report term
+	$(RUN) pytest --numprocesses auto --reruns 2 --cov --cov-report term
 
 .PHONY: test-all
 test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.

@@ -51,7 +51,17 @@ def run(name: str, python: str, *, sdk: str | None = None, full: bool) -> bool:
     selection = [] if full else ["-m", "not slow"]
     print(f"== {name}", flush=True)
     tests = subprocess.run(
-        [str(interpreter), "-m", "pytest", "-q", "--numprocesses", "auto", *selection],
+        [
+            str(interpreter),
+            "-m",
+            "pytest",
+            "-q",
+            "--numprocesses",
+            "auto",
+            "--reruns",
+            "2",
+            *selection,
+        ],
         cwd=ROOT,
         env=environment,
         check=False,
