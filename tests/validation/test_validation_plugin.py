@@ -328,7 +328,8 @@ class TestBatches:
             "dropped": [["shop/order.placed", "/id"]] * bad,
         }
         assert len(run.requests) > 1
-        assert len(caplog.records) == bad, "once a run, not once a request"
+        told = [each for each in caplog.records if each.name == "inngest_plugins.validation"]
+        assert len(told) == bad, "once a run, not once a request"
         assert "string_type" in caplog.records[0].getMessage()
 
     async def test_drop_with_nothing_left_fails(self) -> None:
