@@ -20,13 +20,13 @@ from load import load, resident, start
 MIB = 2**20
 
 
-def main(seconds: float, runs: int, slack: float) -> int:
+async def main(seconds: float, runs: int, slack: float) -> int:
     made = start()
     until = time.monotonic() + seconds
     memory: list[float] = []
     wrong = waves = 0
     while time.monotonic() < until:
-        done = asyncio.run(load(made, runs))
+        done = await load(made, runs)
         gc.collect()
         waves += 1
         wrong += done.wrong
@@ -49,4 +49,4 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int, default=100, help="runs in a wave")
     parser.add_argument("--slack", type=float, default=3.0, help="MiB that do not count as growth")
     given = parser.parse_args()
-    sys.exit(main(given.seconds, given.runs, given.slack))
+    sys.exit(asyncio.run(main(given.seconds, given.runs, given.slack)))
