@@ -37,7 +37,6 @@ StepInfo = step_lib.StepInfo
 Output = step_base.Output
 MemoizedError = step_base.MemoizedError
 ResponseInterrupt = step_lib.ResponseInterrupt
-SkipInterrupt = step_lib.SkipInterrupt
 Manager = MiddlewareManager
 AnyContext = execution_lib.Context | execution_lib.ContextSync
 
