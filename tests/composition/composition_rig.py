@@ -196,10 +196,11 @@ class Rig:
     ) -> Played:
         """Run events to the end of everything they start."""
         root = logging.getLogger()
-        level = root.level
+        assert isinstance(app.client.logger, logging.Logger)
+        levels = {logger: logger.level for logger in (root, app.client.logger)}
         root.addHandler(self.records)
-        root.setLevel(logging.DEBUG)
-        app.client.logger.setLevel(logging.DEBUG)
+        for logger in levels:
+            logger.setLevel(logging.DEBUG)
         try:
             async with LocalEngine(
                 app.client, app.functions, journal, clock or VirtualClock(0), **options
@@ -215,7 +216,8 @@ class Rig:
                 return Played(run, engine.runs, engine.events, traces)
         finally:
             root.removeHandler(self.records)
-            root.setLevel(level)
+            for logger, level in levels.items():
+                logger.setLevel(level)
 
     def contents(self, played: Played) -> Iterator[tuple[str, bytes | str]]:
         """Everything that left the user's code, or was written down about it, with its name."""

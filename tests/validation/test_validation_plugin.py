@@ -330,7 +330,7 @@ class TestBatches:
         assert len(run.requests) > 1
         told = [each for each in caplog.records if each.name == "inngest_plugins.validation"]
         assert len(told) == bad, "once a run, not once a request"
-        assert "string_type" in caplog.records[0].getMessage()
+        assert "string_type" in told[0].getMessage()
 
     async def test_drop_with_nothing_left_fails(self) -> None:
         """A batch of which nothing is left fails, as does a single bad event."""
