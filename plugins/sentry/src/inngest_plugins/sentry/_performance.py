@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import Any
 
 import sentry_sdk
@@ -26,9 +26,10 @@ def records_transactions(client: BaseClient) -> bool:
     Span streaming (`trace_lifecycle="stream"`) has none; there the plugin leaves tracing alone.
     """
     options = client.options
+    if not has_tracing_enabled(options):
+        return False
     experiments = options.get("_experiments") or {}
-    lifecycle = options.get("trace_lifecycle") or experiments.get("trace_lifecycle")
-    return has_tracing_enabled(options) and lifecycle != "stream"
+    return (options.get("trace_lifecycle") or experiments.get("trace_lifecycle")) != "stream"
 
 
 def is_first_request(call: Call) -> bool:
@@ -101,9 +102,9 @@ class RequestTrace:
         if self.transaction.sampled:
             self._describe(call, first=first)
 
-    def open_in(self, stack: ExitStack) -> None:
-        """Make the transaction the active one until the stack is closed."""
-        stack.enter_context(self.transaction)
+    def open(self) -> None:
+        """Make the transaction the active one until `close`."""
+        self.transaction.__enter__()
 
     def begin_replay(self, call: Call) -> None:
         """The function begins to replay what is memoized, if anything is."""
@@ -131,10 +132,11 @@ class RequestTrace:
         span.set_data("inngest.attempt", call.attempt)
         return span
 
-    def end(self, status: str) -> None:
-        """Set what the request came to; the transaction ends with the stack it was opened in."""
+    def close(self, status: str) -> None:
+        """End the transaction with what the request came to."""
         self.end_replay()
         self.transaction.set_status(status)
+        self.transaction.__exit__(None, None, None)
 
     def _describe(self, call: Call, *, first: bool) -> None:
         event, data = call.event, self.transaction.set_data

@@ -12,8 +12,6 @@ from types import TracebackType
 
 import inngest
 
-from ._held import causes
-
 _TOOLS = "inngest._internal.step_lib"
 
 
@@ -32,10 +30,10 @@ def failed_step_in(error: BaseException) -> inngest.StepError | None:
 
 
 def _raised_from(error: BaseException) -> Iterator[BaseException]:
-    known = set(map(id, causes(error)))
+    seen: set[int] = set()
     current: BaseException | None = error
-    while current is not None and id(current) in known:
-        known.discard(id(current))
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
         yield current
         if current.__cause__ is not None:
             current = current.__cause__

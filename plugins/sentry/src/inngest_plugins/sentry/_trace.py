@@ -19,8 +19,12 @@ CARRIER_KEY = "_sentry"
 
 _FAILED_EVENT = "inngest/function.failed"
 _MAX_BAGGAGE = 8192  # bytes; the limit of the W3C baggage recommendation
-_ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
-_TO_BASE_32 = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "ABCDEFGHIJKLMNOPQRSTUV")
+_ULID_LENGTH = 26
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_DIGITS = dict(
+    zip(_CROCKFORD + _CROCKFORD.lower(), 2 * "0123456789abcdefghijklmnopqrstuv", strict=True)
+)
+_TO_BASE_32 = bytes(ord(_DIGITS.get(chr(code), "!")) for code in range(256))
 """From Crockford's digits, which ULIDs are written in, to those of `int(text, 32)`."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _SENTRY_TRACE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})(?:-([01]))?")
@@ -113,7 +117,7 @@ class RunTrace:
 
 def trace_id_of_traceparent(traceparent: str) -> str | None:
     """Return the trace id of a W3C `traceparent` header, or None when it is not a valid one."""
-    match = _TRACEPARENT.fullmatch(traceparent.strip())
+    match = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
     if match is None or set(match[1]) == {"0"} or traceparent.startswith("ff"):
         return None
     return match[1]
@@ -183,8 +187,12 @@ def without_carrier_in_event(event: object) -> object:
 
 
 def _ulid_value(text: str) -> int | None:
-    text = text.upper()
-    return int(text.translate(_TO_BASE_32), 32) if _ULID.fullmatch(text) else None
+    if len(text) != _ULID_LENGTH or text[0] > "7":
+        return None
+    try:
+        return int(text.encode("ascii").translate(_TO_BASE_32), 32)
+    except ValueError:
+        return None
 
 
 def _digest(purpose: str, run_id: str, size: int) -> str:

@@ -1,0 +1,279 @@
+"""The events of one request: the plugin's own, and what is added to and taken out of all others."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Literal
+
+import sentry_sdk
+from sentry_sdk.client import BaseClient
+from sentry_sdk.utils import event_from_exception
+
+from inngest_plugins.core import Call, Outcome, Step
+
+from ._held import RELEASED, HeldEvents, forget_last_seen
+from ._privacy import Privacy
+from ._settings import Settings
+from ._step_names import StepNames
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
+
+Level = Literal["error", "warning"]
+
+_OURS = "inngest_plugins.step"
+"""Key of the hint of the plugin's own events; it holds the step that they are about."""
+
+_FRAMEWORK_SOURCES = ("url", "route", "component", "view", None)
+_MAX_REPLAYED = 50
+_logger = logging.getLogger("inngest_plugins.sentry")
+
+
+class Captures:
+    """Captures errors of a request, and completes and cleans whatever is captured in it.
+
+    Whatever only events need is worked out when there is one: most requests have none.
+
+    Args:
+        call: the request.
+        client: Sentry's client.
+        settings: the user's options.
+        memo_data: the memoized values, as the engine sent them.
+        names: what steps of this process have been called.
+
+    Attributes:
+        name: what the request is called in Sentry: the function, or its failure handler.
+        held: the events of others that wait for the request's outcome.
+    """
+
+    __slots__ = (
+        "_call",
+        "_client",
+        "_memo_data",
+        "_names",
+        "_privacy",
+        "_settings",
+        "_started",
+        "held",
+        "name",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        client: BaseClient,
+        settings: Settings,
+        memo_data: list[object],
+        names: StepNames,
+    ) -> None:
+        self._call = call
+        self._client = client
+        self._settings = settings
+        self._memo_data = memo_data
+        self._names = names
+        self._started = time.time()
+        self._privacy: Privacy | None = None
+        self.held = HeldEvents()
+        name = call.function.name
+        self.name = name if call.handler_kind == "main" else f"{name} (failure)"
+
+    # ------------------------------------------------------------ the plugin's own events
+
+    def capture(
+        self,
+        error: BaseException,
+        level: Level,
+        *,
+        handled: bool,
+        step: Step | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Report an error of the run, unless user code has reported this very exception.
+
+        Args:
+            error: the exception as it was raised.
+            level: "error" for what failed the run, "warning" for what did not, or not yet.
+            handled: whether the run goes on.
+            step: the step it is about, if it is about one.
+            outcome: for the user's `before_capture`.
+        """
+        if self.held.was_reported(error):
+            return
+        options = self._client.options
+        if not self._rules().allows("frame_variables"):
+            # They would be turned into text, most of the work of a capture, to be thrown away.
+            options = {**options, "include_local_variables": False}
+        event, hint = event_from_exception(
+            error,
+            client_options=options,
+            mechanism={"type": "inngest", "handled": handled},
+        )
+        event["level"] = level
+        if step is not None:
+            # The step is no longer the one that runs now.
+            event["tags"] = {"inngest.step.id": step.id}
+        before_capture = self._settings.before_capture
+        if before_capture is not None:
+            try:
+                edited = before_capture(self._call, outcome, event)
+            except Exception:
+                # What it was to take out of the event would be sent otherwise.
+                _logger.exception("before_capture raised, the event was dropped")
+                return
+            if edited is None:
+                return
+            event = edited
+        forget_last_seen()
+        marked: Any = {**hint, _OURS: step}
+        sentry_sdk.capture_event(event, hint=marked)
+
+    def crumb(self, message: str, step: Step, level: str = "info") -> None:
+        """Leave a breadcrumb about a step."""
+        sentry_sdk.add_breadcrumb(
+            type="default",
+            category="inngest.step",
+            level=level,
+            message=message,
+            data={"id": step.id, "op": step.op, "attempt": self._call.attempt},
+        )
+
+    # ------------------------------------------------------------ all events of the request
+
+    def process(self, event: Event, hint: Hint) -> Event | None:
+        """Sentry's event processor for everything that is captured in this request."""
+        raw: Any = event
+        kind = raw.get("type")
+        if kind not in (None, "event", "transaction"):
+            return event
+        marks: Mapping[str, Any] = hint or {}
+        is_transaction = kind == "transaction"
+        is_own = is_transaction or _OURS in marks or RELEASED in marks
+        if not is_own and self.held.take(event, hint):
+            return None
+        try:
+            self._complete(raw, marks, is_transaction=is_transaction)
+        except Exception:
+            # An event that could not be cleaned may hold anything.
+            _logger.exception("preparing an event of a run failed, it was dropped")
+            return None
+        return event
+
+    def _complete(self, raw: Any, marks: Mapping[str, Any], *, is_transaction: bool) -> None:
+        call, privacy = self._call, self._rules()
+        contexts = raw.setdefault("contexts", {})
+        if (raw.get("transaction_info") or {}).get("source") in _FRAMEWORK_SOURCES:
+            raw["transaction"] = self.name
+            raw["transaction_info"] = {"source": "task"}
+        if is_transaction:
+            contexts["inngest"] = _request_of(call)
+        else:
+            step = marks.get(_OURS) or call.step
+            contexts["inngest"] = _run_of(call, step)
+            if step is not None:
+                raw.setdefault("tags", {}).setdefault("inngest.step.id", step.id)
+            replayed = self._replayed_crumbs()
+            if replayed:
+                crumbs = raw.setdefault("breadcrumbs", {}).setdefault("values", [])
+                crumbs[:0] = replayed
+        if privacy.allows_payloads:
+            contexts["inngest.payloads"] = {"events": [dict(event.data) for event in call.events]}
+        privacy.clean(
+            raw,
+            payloads=self._payloads,
+            event_key=call.client.event_key,
+            attach_stacktrace=bool(self._client.options.get("attach_stacktrace")),
+        )
+
+    def _rules(self) -> Privacy:
+        if self._privacy is None:
+            settings = self._settings
+            self._privacy = Privacy(
+                self._call.stack.secret_payloads, settings.send_payloads, settings.send_decrypted
+            )
+        return self._privacy
+
+    def _payloads(self) -> Iterable[object]:
+        yield self._call.event.data
+        for event in self._call.events:
+            yield event.data
+        yield from self._memo_data
+
+    def _replayed_crumbs(self) -> list[dict[str, object]]:
+        """Return a breadcrumb for each step that an earlier request has done.
+
+        The engine sends their results under hashed ids; steps that this process has not seen yet
+        are called by those.
+        """
+        call = self._call
+        if not call.consumed:
+            return []
+        started = datetime.fromtimestamp(self._started, timezone.utc)
+        return [
+            {
+                "timestamp": started,
+                "type": "default",
+                "category": "inngest.step",
+                "level": "info",
+                "message": f"step {self._names.of(call.function_id, hashed)} done before",
+            }
+            for hashed in call.consumed[-_MAX_REPLAYED:]
+        ]
+
+
+def tags_of(call: Call) -> dict[str, str]:
+    """Return what every event of a request can be searched by."""
+    ctx, function = call.ctx, call.function
+    event = ctx.event
+    return {
+        "inngest.app.id": call.app_id,
+        "inngest.function.id": function.id,
+        "inngest.function.name": function.name,
+        "inngest.run.id": ctx.run_id,
+        "inngest.event.name": event.name,
+        "inngest.event.id": event.id,
+        "inngest.attempt": str(ctx.attempt),
+    }
+
+
+def _request_of(call: Call) -> dict[str, object]:
+    """Return the context of a transaction: what its tags and its messaging data do not say."""
+    context: dict[str, object] = {
+        "type": "inngest",
+        "handler": call.handler_kind,
+        "max_attempts": call.max_attempts,
+        "memoized_steps": call.memo_count,
+    }
+    request_id, job_id = call.request_id, call.job_id
+    if request_id is not None:
+        context["request_id"] = request_id
+    if job_id is not None:
+        context["job_id"] = job_id
+    return context
+
+
+def _run_of(call: Call, step: Step | None) -> dict[str, object]:
+    """Return the context of an error or message: the run, its events and the step."""
+    events = call.events
+    context = _request_of(call)
+    context.update(
+        app_id=call.app_id,
+        function_id=call.function_id,
+        function_name=call.function_name,
+        run_id=call.run_id,
+        attempt=call.attempt,
+        event_names=sorted({event.name for event in events}),
+        event_ids=[event.id for event in events[:20]],
+        event_count=len(events),
+    )
+    if step is not None:
+        context["step"] = {
+            "id": step.id,
+            "index": step.index,
+            "op": step.op,
+            "hashed_id": step.hashed_id,
+            "parallel": step.parallel,
+        }
+    return context
