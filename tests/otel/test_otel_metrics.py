@@ -124,9 +124,37 @@ async def test_plugin_time_and_failures_are_measured(telemetry: Telemetry) -> No
     assert request.attributes["inngest.outcome"] == "failed"
 
 
+async def test_hooks_that_no_other_plugin_has_are_not_measured(telemetry: Telemetry) -> None:
+    """Hook time is the other plugins': where none of them has the hook there is none."""
+
+    class Inward(Plugin):
+        def transform_input(self, call: Call) -> None:
+            return None
+
+    alone, beside = telemetry.client(app_id="alone"), telemetry.client(Inward(), app_id="beside")
+    for client in (alone, beside):
+
+        @client.create_function(fn_id="f", trigger=ORDER)
+        async def function(ctx: inngest.Context) -> None:
+            return None
+
+        await telemetry.run(client, function)
+
+    times = telemetry.points("inngest.plugin.hook.duration")
+    assert [
+        (point.attributes["inngest.app.id"], point.attributes["inngest.plugin.hook"], point.count)
+        for point in times
+    ] == [("beside", "transform_input", 1)]
+
+
 async def test_attributes_are_bounded(telemetry: Telemetry) -> None:
     """No metric carries an id of a run, a request, an event or a step."""
-    client = telemetry.client()
+
+    class Busy(Plugin):
+        def transform_input(self, call: Call) -> None:
+            return None
+
+    client = telemetry.client(Busy())
 
     async def work() -> None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -33,9 +34,18 @@ def test_make_replay_safe_before_any_provider_says_so() -> None:
     assert "trace.set_tracer_provider(...) first" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["capture_payloads", "exception_messages", "inngest_traces"])
-def test_a_switch_is_no_text(option: str) -> None:
+SWITCHES = [
+    name
+    for name in inspect.signature(OpenTelemetryPlugin).parameters
+    if not name.endswith("_provider")
+]
+
+
+@pytest.mark.parametrize("option", SWITCHES)
+@pytest.mark.parametrize("given", ["false", "", 0, 1])
+def test_a_switch_is_no_text(option: str, given: object) -> None:
     """The text "false", from a variable of the environment, does not switch on."""
-    options: dict[str, Any] = {option: "false"}
-    with pytest.raises(TypeError, match=f"{option}.* is True or False, not str"):
+    options: dict[str, Any] = {option: given}
+    kind = type(given).__name__
+    with pytest.raises(TypeError, match=f"{option}.* is True or False, not {kind}"):
         OpenTelemetryPlugin(**options)

@@ -28,5 +28,5 @@ INPUT: Final = "inngest.input"
 OUTPUT: Final = "inngest.output"
 
 DIRECTION: Final = "inngest.payload.direction"
-PLUGIN: Final = "inngest.plugin"
+HOOK: Final = "inngest.plugin.hook"
 STATUS: Final = "inngest.run.status"

@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 from inngest_plugins.core import EngineApi
 
-from ._ids import SpanId, origin_of
+from ._ids import Origin, origin_of
 from ._rewrite import context_of, rewritten
 
 PATH: Final = "/v1/traces/userland"
@@ -90,7 +90,7 @@ class InngestSpanExporter(SpanExporter):
 def _placed(span: ReadableSpan) -> ReadableSpan | None:
     """Return the span with what the engine needs in order to place it, or None."""
     origin = origin_of(context_of(span).span_id)
-    if origin is None or origin.ledger.placement is None or origin.is_own:
+    if not isinstance(origin, Origin) or origin.ledger.placement is None:
         return None
     placement = origin.ledger.placement
     attributes: dict[str, AttributeValue] = {
@@ -115,7 +115,7 @@ def _placed(span: ReadableSpan) -> ReadableSpan | None:
 
 def _is_shown(span_id: int) -> bool:
     """Tell whether the engine has the span: user code's yes, the plugin's own no."""
-    return isinstance(span_id, SpanId) and not span_id.origin.is_own
+    return isinstance(origin_of(span_id), Origin)
 
 
 def _checked(status: int, content: bytes) -> SpanExportResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ._ledger import Ledger
@@ -12,10 +12,8 @@ if TYPE_CHECKING:
 
 
 class Scope(Enum):
-    """Which code of a run started a span."""
+    """Which of the user's code started a span."""
 
-    OWN = "own"
-    """The plugin: it knows what it is doing."""
     STEP = "step"
     """A step's handler, which runs once for each attempt and is never replayed."""
     BODY = "body"
@@ -23,7 +21,7 @@ class Scope(Enum):
 
 
 class Origin:
-    """Where a span comes from; travels with its id.
+    """Where a span of user code comes from; travels with its id.
 
     Attributes:
         ledger: the request that started it.
@@ -47,10 +45,21 @@ class Origin:
         self.begun = begun
         self.step_hash = step_hash
 
-    @property
-    def is_own(self) -> bool:
-        """Whether the plugin itself started the span."""
-        return self.scope is Scope.OWN
+
+class OwnOrigin:
+    """The origin of a span of the plugin itself, which is exported when it ends.
+
+    It knows nothing of its request: metrics keep the ids of these spans in exemplars, for as long
+    as they like.
+
+    Attributes:
+        keep_messages: whether the texts of exceptions may leave the process.
+    """
+
+    __slots__ = ("keep_messages",)
+
+    def __init__(self, *, keep_messages: bool) -> None:
+        self.keep_messages = keep_messages
 
 
 class SpanId(int):
@@ -62,9 +71,9 @@ class SpanId(int):
     run in one process, whose replayed spans have the same ids.
     """
 
-    origin: Origin
+    origin: Origin | OwnOrigin
 
-    def __new__(cls, value: int, origin: Origin) -> SpanId:
+    def __new__(cls, value: int, origin: Origin | OwnOrigin) -> SpanId:
         """Make the id `value` of a span from `origin`."""
         self = super().__new__(cls, value)
         self.origin = origin
@@ -74,7 +83,15 @@ class SpanId(int):
         return int, (int(self),)
 
 
-def origin_of(span_id: int) -> Origin | None:
+_OWN: Final = {keep: OwnOrigin(keep_messages=keep) for keep in (False, True)}
+
+
+def own_span_id(value: int, *, keep_messages: bool) -> SpanId:
+    """Return the id `value` for a span of the plugin itself."""
+    return SpanId(value, _OWN[keep_messages])
+
+
+def origin_of(span_id: int) -> Origin | OwnOrigin | None:
     """Return the origin of a span of a run, None for any other span."""
     return span_id.origin if isinstance(span_id, SpanId) else None
 

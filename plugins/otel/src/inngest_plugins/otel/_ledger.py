@@ -162,10 +162,6 @@ class Ledger:
         self._detached += 1
         return derived_trace_id(self.run_id, "detached", str(self._detached))
 
-    def own_span_id(self, *seed: str) -> SpanId:
-        """Return the id of a span of the plugin itself."""
-        return SpanId(derived_span_id(self.run_id, *seed), Origin(self, Scope.OWN))
-
     # ------------------------------------------------------------ spans
 
     def step_ran(self) -> None:
@@ -183,8 +179,8 @@ class Ledger:
             starts: remembered start times.
             forward: exports it.
         """
-        if origin.scope is not Scope.BODY:
-            self._export(span, forward, users=origin.scope is Scope.STEP)
+        if origin.scope is Scope.STEP:
+            self._export(span, forward)
             return
         error = sys.exc_info()[1]
         if _is_control_flow(error):
@@ -219,8 +215,10 @@ class Ledger:
             self._verdict = Verdict.REPEATED
         self.territory.point()
         self._settle(self._verdict)
-        # Ids outlive the request, in exemplars of metrics for one. They must not keep it alive.
+        # Ids outlive the request, in exemplars of the user's metrics for one. They must not keep
+        # more of it alive than a span that ends late is judged by.
         self._raised = None
+        self._siblings.clear()
         self.territory.release()
 
     def _settle(self, verdict: Verdict) -> None:
@@ -238,7 +236,7 @@ class Ledger:
             self._export_attempt(new)
             return
         for ended in new:
-            self._export(self._with_true_start(ended), ended.forward, users=True)
+            self._export(self._with_true_start(ended), ended.forward)
 
     def _is_new(self, ended: _Ended, *, final: bool) -> bool:
         if final and ended.error is not None and ended.error is self._raised:
@@ -273,7 +271,7 @@ class Ledger:
                 parent_id=ids.get(int(parent.span_id)) if parent is not None else None,
                 attributes={ATTEMPT: self.attempt},
             )
-            self._export(span, ended.forward, users=True)
+            self._export(span, ended.forward)
 
     def _began_here(self, point: Point) -> bool:
         return self.territory.is_new(point, ended=True)
@@ -294,10 +292,10 @@ class Ledger:
             started = None
         return rewritten(span, start_time=started, attributes={START_ESTIMATED: True})
 
-    def _export(self, span: ReadableSpan, forward: Forward, *, users: bool) -> None:
+    def _export(self, span: ReadableSpan, forward: Forward) -> None:
         if not self._keep_messages:
             span = without_messages(span)
-        if users and self.placement is not None and context_of(span).trace_flags.sampled:
+        if self.placement is not None and context_of(span).trace_flags.sampled:
             self.exported.append(span)
         forward(span)
 

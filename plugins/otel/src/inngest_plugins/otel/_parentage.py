@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from opentelemetry import context as context_api
@@ -108,22 +108,3 @@ def _assumed_parent(run_id: str, trace_id: int, sampler: object) -> SpanContext:
         is_remote=True,
         trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
     )
-
-
-def attributes_of(call: Call) -> Mapping[str, str | int]:
-    """Return what OpenTelemetry's conventions say of a message that is processed by a function."""
-    event = call.event
-    found: dict[str, str | int] = {
-        "messaging.system": "inngest",
-        "messaging.operation.name": "process",
-        "messaging.operation.type": "process",
-        "messaging.destination.name": event.name,
-        "faas.name": call.function_id,
-        "faas.invocation_id": call.run_id,
-        "faas.trigger": "timer" if event.name == "inngest/scheduled.timer" else "pubsub",
-    }
-    if event.id:
-        found["messaging.message.id"] = event.id
-    if len(call.events) > 1:
-        found["messaging.batch.message_count"] = len(call.events)
-    return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
@@ -22,9 +21,9 @@ from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
-from ._ids import SpanId, origin_of
+from ._ids import Origin, SpanId, origin_of
 from ._ledger import StartTimes, current_ledger
-from ._rewrite import context_of
+from ._rewrite import context_of, without_messages
 
 P = TypeVar("P", bound=TracerProvider)
 
@@ -45,19 +44,24 @@ _assigned: ContextVar[tuple[SpanId, int | None] | None] = ContextVar(
 )
 
 
-@contextmanager
-def assigned_ids(span_id: SpanId, trace_id: int | None = None) -> Iterator[None]:
-    """Give the next span these ids, if its provider is replay-safe.
+class AssignedIds:
+    """While it is open, spans get these ids if their provider is replay-safe.
 
     Args:
-        span_id: its id.
+        span_id: the span's id.
         trace_id: the id of its trace, should it have no parent.
     """
-    token = _assigned.set((span_id, trace_id))
-    try:
-        yield
-    finally:
-        _assigned.reset(token)
+
+    __slots__ = ("_ids", "_token")
+
+    def __init__(self, span_id: SpanId, trace_id: int | None = None) -> None:
+        self._ids = span_id, trace_id
+
+    def __enter__(self) -> None:
+        self._token = _assigned.set(self._ids)
+
+    def __exit__(self, *_: object) -> None:
+        _assigned.reset(self._token)
 
 
 class ReplaySafeIdGenerator(IdGenerator):
@@ -169,10 +173,12 @@ class ReplaySafeSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Pass the span on, now, later or never."""
         origin = origin_of(context_of(span).span_id)
-        if origin is None:
+        if isinstance(origin, Origin):
+            origin.ledger.ended(span, origin, self.starts, self._forward)
+        elif origin is None or origin.keep_messages:
             self._forward(span)
         else:
-            origin.ledger.ended(span, origin, self.starts, self._forward)
+            self._forward(without_messages(span))
 
     def shutdown(self) -> None:
         """Shut the inner processor down."""

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
-from typing import Any
+from collections.abc import Mapping
+from random import getrandbits
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.exception_attributes import EXCEPTION_TYPE
-from opentelemetry.trace import Span, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AttributeValue
 
 from inngest_plugins.core import Call, CallKey, Outcome, Step
 
 from . import _attributes as names
+from ._ids import derived_span_id, own_span_id
 from ._ledger import Ledger, Verdict
+from ._provider import AssignedIds
+
+if TYPE_CHECKING:
+    from ._measures import Measures
+    from ._profile import Profile
 
 MAX_CAPTURED = 4096
 """Characters of a payload that are kept in an attribute."""
+
+
+class Ended(NamedTuple):
+    """How the step or the function ended.
+
+    Attributes:
+        op: the step's operation, None for the function.
+        word: "completed", "retrying" or "failed".
+        will_retry: whether the engine tries again.
+        raised: what user code raised.
+    """
+
+    op: str | None
+    word: str
+    will_retry: bool
+    raised: BaseException | None
 
 
 class StepRecord:
@@ -35,37 +59,76 @@ class StepRecord:
 
     __slots__ = ("duration", "ended_at", "span", "step")
 
-    def __init__(self, step: Step, span: Span | None) -> None:
+    def __init__(self, step: Step) -> None:
         self.step = step
-        self.span = span
+        self.span: Span | None = None
         self.ended_at: int | None = None
         self.duration = 0.0
 
 
 class Request:
-    """One request that is traced or measured.
+    """One request that is traced or measured; a context manager that is open as long as it lasts.
 
     Attributes:
         call: the request.
+        request_id: the engine's id of it, or None.
         key: tells it from every other request of the run.
+        profile: what all requests of its function have in common.
+        measures: records it; None when only traced.
         tracer: makes the plugin's spans; None when only measured.
         ledger: decides about the spans of user code; None when not traced.
         span: the request's span.
         context: the context in which the function runs.
         keep_messages: whether the texts of exceptions may leave the process.
         started: when it began, `time.perf_counter`.
+        executed: when the function's code was over, `time.perf_counter`.
+        replay_started: when replay began, nanoseconds since the epoch.
+        hook_times: hooks of other plugins, and the seconds they took.
+        payload_sizes: payloads, "input" or "output", and their bytes.
         step: the step that ran, if one did.
+        ended: how the step or the function ended, if one did.
         result: what it came to, in words.
         verdict: what it came to, for the ledger.
         raised: the exception that the function ended with.
         is_recording: whether the request's span is exported.
     """
 
-    def __init__(self, call: Call, *, keep_messages: bool) -> None:
-        self.call = call
-        self.key = f"{call.request_id or uuid.uuid4().hex}/{call.attempt}"
-        self.keep_messages = keep_messages
+    __slots__ = (
+        "__weakref__",
+        "_token",
+        "call",
+        "context",
+        "ended",
+        "executed",
+        "hook_times",
+        "is_recording",
+        "keep_messages",
+        "key",
+        "ledger",
+        "measures",
+        "payload_sizes",
+        "profile",
+        "raised",
+        "replay_started",
+        "request_id",
+        "result",
+        "span",
+        "started",
+        "step",
+        "tracer",
+        "verdict",
+    )
+
+    def __init__(
+        self, call: Call, profile: Profile, measures: Measures | None, *, keep_messages: bool
+    ) -> None:
         self.started = time.perf_counter()
+        self.call = call
+        self.profile = profile
+        self.measures = measures
+        self.keep_messages = keep_messages
+        self.request_id = request_id = call.request_id
+        self.key = f"{request_id or f'{getrandbits(64):x}'}/{call.attempt}"
         self.tracer: Tracer | None = None
         self.ledger: Ledger | None = None
         self.span: Span = trace.INVALID_SPAN
@@ -73,36 +136,82 @@ class Request:
         self.is_recording = False
         self.replay_started = 0
         self.executed = 0.0
+        self.hook_times: list[tuple[str, float]] = []
+        self.payload_sizes: list[tuple[str, int]] = []
         self.step: StepRecord | None = None
+        self.ended: Ended | None = None
         self.result = ""
         self.verdict: Verdict | None = None
         self.raised: BaseException | None = None
 
+    def __enter__(self) -> None:
+        self._token = None if self.context is None else context_api.attach(self.context)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._token is not None:
+                context_api.detach(self._token)
+        finally:
+            self._close()
+
+    def start_span(
+        self,
+        name: str,
+        seed: str,
+        *,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        start_time: int | None = None,
+        context: Context | None = None,
+    ) -> Span:
+        """Start a span of the plugin itself.
+
+        Args:
+            name: its name.
+            seed: tells it from other spans of the plugin in this request.
+            kind: its kind.
+            attributes: its attributes.
+            start_time: when it began, nanoseconds since the epoch; now by default.
+            context: holds its parent; the current context by default.
+        """
+        assert self.tracer is not None  # noqa: S101
+        span_id = derived_span_id(self.call.run_id, seed, self.key)
+        with AssignedIds(own_span_id(span_id, keep_messages=self.keep_messages)):
+            return self.tracer.start_span(name, context, kind, attributes, start_time=start_time)
+
     def settle(self, outcome: Outcome) -> None:
         """Take note of how the step or the function ended."""
-        failed = outcome.error is not None
-        if outcome.step is not None:
-            self.result = "step " + _word(failed=failed, will_retry=outcome.will_retry)
+        word = _word(failed=outcome.error is not None, will_retry=outcome.will_retry)
+        step = outcome.step
+        if step is not None:
+            self.result = f"step {word}"
             self.verdict = Verdict.REPEATED if outcome.will_retry else Verdict.ADVANCED
         else:
-            self.result = _word(failed=failed, will_retry=outcome.will_retry)
+            self.result = word
             self.verdict = Verdict.FAILED_ATTEMPT if outcome.will_retry else Verdict.ENDED
             self.raised = outcome.raised
+        self.ended = Ended(
+            None if step is None else step.op, word, outcome.will_retry, outcome.raised
+        )
 
-    def settle_without_outcome(self) -> None:
-        """Take note that neither a step nor the function ended."""
-        if self.verdict is not None:
-            return
-        call = self.call
-        if call.cancelled:
-            self.result, self.verdict = "cancelled", Verdict.REPEATED
-        elif call.failure is not None:
-            retried = not call.is_final_attempt
-            self.result = _word(failed=True, will_retry=retried)
-            self.verdict = Verdict.REPEATED if retried else Verdict.ENDED
-            self.raised = call.failure
-        else:
-            self.result, self.verdict = "suspended", Verdict.ADVANCED
+    def measure_hooks(self, hook: str, since: float) -> None:
+        """Take note of how long a hook of the other plugins took, if any of them has it.
+
+        Args:
+            hook: its name.
+            since: when the first of them was called, `time.perf_counter`; 0.0 if it was not.
+        """
+        if self.measures is not None and since and hook in self.profile.others:
+            self.hook_times.append((hook, time.perf_counter() - since))
+
+    def leave_body(self) -> None:
+        """Let go of the spans that this request adds to the trace; only the first time counts."""
+        if self.verdict is None:
+            self._settle_without_outcome()
+        ledger = self.ledger
+        if ledger is not None and not ledger.closed and self.verdict is not None:
+            ledger.in_body = False
+            ledger.close(self.verdict, self.raised)
 
     def end_step(self, outcome: str | None) -> None:
         """End the span of the step that ran, if it still is open.
@@ -129,23 +238,33 @@ class Request:
             span.add_event("exception", {EXCEPTION_TYPE: kind})
             span.set_status(Status(StatusCode.ERROR))
 
+    def _settle_without_outcome(self) -> None:
+        """Take note that neither a step nor the function ended."""
+        call = self.call
+        if call.cancelled:
+            self.result, self.verdict = "cancelled", Verdict.REPEATED
+        elif call.failure is not None:
+            retried = not call.is_final_attempt
+            self.result = _word(failed=True, will_retry=retried)
+            self.verdict = Verdict.REPEATED if retried else Verdict.ENDED
+            self.raised = call.failure
+        else:
+            self.result, self.verdict = "suspended", Verdict.ADVANCED
+
+    def _close(self) -> None:
+        self.leave_body()
+        self.end_step(None)
+        if self.is_recording:
+            span, failure = self.span, self.call.failure
+            span.set_attribute(names.OUTCOME, self.result)
+            if failure is not None and self.raised is failure:
+                self.fail(span, failure)
+        self.span.end()
+        if self.measures is not None:
+            self.measures.record(self)
+
 
 REQUEST: CallKey[Request] = CallKey("otel.request")
-
-
-class Attached:
-    """A context that is current while this context manager is open."""
-
-    __slots__ = ("_context", "_token")
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._token = context_api.attach(self._context)
-
-    def __exit__(self, *_: object) -> None:
-        context_api.detach(self._token)
 
 
 def error_type(error: BaseException) -> str:
