@@ -102,6 +102,12 @@ def test_fields_swapped_or_added_are_refused() -> None:
         assert refused({**ENVELOPE, **extra})
 
 
+@pytest.mark.parametrize("tail", ["\ud800", "\u00e9", "\x00", " "])
+def test_a_head_with_more_in_it_is_refused(tail: str) -> None:
+    """Also where the addition has no UTF-8 form."""
+    assert refused({**ENVELOPE, "head": ENVELOPE["head"] + tail})
+
+
 def test_a_duplicated_field_is_refused() -> None:
     """In JSON with a field given twice, the later one counts and is checked."""
     for field in ENVELOPE:

@@ -5,7 +5,7 @@ Extra `encryption`; `kms` for AWS KMS.
 
 from inngest_plugins.core import require_extra as _require_extra
 
-_require_extra("encryption", "cryptography", "nacl", "orjson", "pybase64")
+_require_extra("encryption", "cryptography", "nacl", "orjson", "ormsgpack", "pybase64")
 
 from ._errors import (  # noqa: E402 - after the check for the extra
     ConfigurationError,

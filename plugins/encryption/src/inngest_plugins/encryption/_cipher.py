@@ -42,12 +42,9 @@ class Cipher:
         Raises:
             NotJsonError: it has no faithful JSON form.
         """
-        text, exact = dump(value)
         if self._is_sodium:
-            return seal_sodium(self._keys.primary, text)
-        return _envelope.seal(
-            self._keys.primary, text, context, exact=exact, compression=self._compression
-        )
+            return seal_sodium(self._keys.primary, dump(value)[0])
+        return _envelope.seal(self._keys.primary, dump(value), context, self._compression)
 
     def open(self, envelope: Envelope, contexts: tuple[str, ...] | None) -> Any:
         """Decrypt a value that `is_encrypted`.

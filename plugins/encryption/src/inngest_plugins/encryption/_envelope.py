@@ -18,14 +18,15 @@ there is `wrapped`, by ":" and that. Base64 is canonical, with padding.
 from __future__ import annotations
 
 import binascii
-import os
 import zlib
 from collections.abc import Iterable, Mapping
+from os import urandom
 from typing import Any, Final, Protocol
 
 import orjson
 import pybase64
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ._errors import Refusal
 from ._keys import Key
@@ -43,6 +44,11 @@ _SALT: Final = 16
 _NONCE_END: Final = 28
 _SMALLEST: Final = 44
 _COPY_BELOW: Final = 65_536
+"""Bytes from which a copy costs more than what avoids it."""
+
+_HAS_ENCRYPT_INTO: Final = hasattr(AESGCM, "encrypt_into")
+"""Whether this release of cryptography writes into memory that it is given."""
+
 _COMPRESS_FROM: Final = 512
 
 _TAMPERED: Final = (
@@ -52,6 +58,9 @@ _TAMPERED: Final = (
 
 _LAST_OF_ONE: Final = "AQgw"
 _LAST_OF_TWO: Final = "AEIMQUYcgkosw048"
+
+_encode: Final = pybase64.b64encode_as_string
+_decode: Final = pybase64.b64decode
 
 Envelope = dict[str, Any]
 Plaintext = tuple[str, bytes]
@@ -79,18 +88,19 @@ class KeySource(Protocol):
         ...
 
 
-def seal(
-    key: Key, text: bytes, context: str, *, exact: bool, compression: int | None = None
-) -> Envelope:
+def seal(key: Key, dumped: tuple[bytes, bool], context: str, compression: int | None) -> Envelope:
     """Encrypt JSON text.
 
     Args:
         key: with a 32-byte secret.
-        text: the plaintext, UTF-8.
+        dumped: the plaintext, UTF-8, and whether only an exact reader may read it. As one
+            argument, so that nobody else holds the text and its memory serves the next buffer:
+            at 4 MB, fresh pages from the system cost as much as the encryption.
         context: what it is for.
-        exact: whether only an exact reader may read it.
         compression: zlib level, or None. What does not get smaller is not compressed.
     """
+    text, exact = dumped
+    del dumped
     codec = "J" if exact else "j"
     if compression is not None and len(text) >= _COMPRESS_FROM:
         smaller = zlib.compress(text, compression)
@@ -98,22 +108,28 @@ def seal(
             text = smaller
             codec = "Z" if exact else "z"
     head = f"{_VERSION}{codec}:{key.id}:{context}"
+    wrapped = key.wrapped
+    bound = (head if wrapped is None else f"{head}:{wrapped}").encode()
     writing = (key.derived or key.subkeys).to_write()
-    nonce = os.urandom(12)
-    if key.wrapped is not None:
-        ciphertext = writing.aes.encrypt(nonce, text, f"{head}:{key.wrapped}".encode())
-        data = pybase64.b64encode_as_string(writing.salt + nonce + ciphertext)
-        return {
-            MARKER: True,
-            STRATEGY_FIELD: STRATEGY,
-            "head": head,
-            "data": data,
-            "wrapped": key.wrapped,
-        }
-    data = pybase64.b64encode_as_string(
-        writing.salt + nonce + writing.aes.encrypt(nonce, text, head.encode())
-    )
-    return {MARKER: True, STRATEGY_FIELD: STRATEGY, "head": head, "data": data}
+    nonce = urandom(12)
+    if len(text) < _COPY_BELOW or not _HAS_ENCRYPT_INTO:
+        raw: bytes | bytearray = writing.salt + nonce + writing.aes.encrypt(nonce, text, bound)
+    else:
+        raw = bytearray(_SMALLEST + len(text))
+        raw[:_SALT] = writing.salt
+        raw[_SALT:_NONCE_END] = nonce
+        writing.aes.encrypt_into(nonce, text, bound, memoryview(raw)[_NONCE_END:])
+    del text
+    data = _encode(raw)
+    if wrapped is None:
+        return {MARKER: True, STRATEGY_FIELD: STRATEGY, "head": head, "data": data}
+    return {
+        MARKER: True,
+        STRATEGY_FIELD: STRATEGY,
+        "head": head,
+        "data": data,
+        "wrapped": wrapped,
+    }
 
 
 def unseal(
@@ -158,13 +174,11 @@ def unseal(
     raw = decode_base64(data)
     if len(raw) < _SMALLEST:
         raise Refusal("it is too short to be whole", _TAMPERED)
-    bound = head if wrapped is None else f"{head}:{wrapped}"
     body = raw[_NONCE_END:] if len(raw) < _COPY_BELOW else memoryview(raw)[_NONCE_END:]
     try:
-        text = key.derived.to_read(raw[:_SALT]).decrypt(
-            raw[_SALT:_NONCE_END], body, bound.encode("utf-8", "surrogatepass")
-        )
-    except InvalidTag:
+        bound = (head if wrapped is None else f"{head}:{wrapped}").encode()
+        text = key.derived.to_read(raw[:_SALT]).decrypt(raw[_SALT:_NONCE_END], body, bound)
+    except (InvalidTag, UnicodeEncodeError):
         raise Refusal(f"it does not authenticate (tried: {key.id})", _TAMPERED) from None
     if contexts is not None and context not in contexts:
         raise Refusal(
@@ -213,7 +227,7 @@ def decode_base64(data: str) -> bytes:
         Refusal: it is anything else, such as with other padding, line ends, or trailing bits.
     """
     try:
-        raw = pybase64.b64decode(data, validate=True)
+        raw = _decode(data, None, True)  # noqa: FBT003 - by name, it takes twice the time
     except (binascii.Error, ValueError):
         raise Refusal("its data is not base64", _TAMPERED) from None
     # The last bits before the padding encode nothing, and decoders ignore what they are.

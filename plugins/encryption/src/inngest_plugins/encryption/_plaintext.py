@@ -6,25 +6,25 @@ unseen inside an encrypted payload is the worst kind of bug, so each value is pr
 JSON before orjson may have it, and everything unusual takes a slower, exact path.
 
 The proof has to cost less than the serialisation it guards, which rules out a walk in Python. It
-is made by `marshal`, which walks a value in C and accepts builtin types *by exact type*: no UUID,
-no Enum, no dataclass, no subclass gets through it. What it accepts beyond JSON (bytes, sets,
-complex numbers) orjson refuses. What is left is NaN and the infinities, and those are read off
-marshal's output: from its version 2 on a float is the byte `g` (or `g | 0x80`, when it is shared)
-and eight little-endian bytes of IEEE 754, of which a non-finite number has all eleven bits of the
-exponent set. The patterns below find every such byte run; a run that is no float by accident (it
-can stand in a string) only sends the value down the exact path.
+is made by writing the value twice: ormsgpack can be told to refuse what orjson converts (UUIDs,
+Enum members), and refuses its raw fragments; orjson refuses what ormsgpack writes beyond JSON
+(bytes, extension types); both are told to refuse dataclasses, datetimes and subclasses. What both
+write is made of builtin types only. What is left is NaN and the infinities, and those are read off
+the MessagePack: a float is the byte 0xCB and eight big-endian bytes of IEEE 754, of which a
+non-finite number has all eleven bits of the exponent set. The search below finds every such byte
+run; a run that is no float by accident only sends the value down the exact path.
 """
 
 from __future__ import annotations
 
 import json
-import marshal
 import math
 import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
+import ormsgpack
 import pydantic_core
 
 MAX_DEPTH: Final = 500
@@ -33,15 +33,26 @@ MAX_DEPTH: Final = 500
 MAX_INTEGER_BITS: Final = 14_000
 """Python itself refuses to print integers of more than 4300 decimal digits."""
 
-_MARSHAL_VERSION: Final = 4
 _STRICT: Final = (
     orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
-_POSITIVE_NONFINITE: Final = re.compile(rb"\x7f(?<=[g\xe7].{6}[\xf0-\xff].)", re.DOTALL).search
-_NEGATIVE_NONFINITE: Final = re.compile(rb"\xff(?<=[g\xe7].{6}[\xf0-\xff].)", re.DOTALL).search
+_PROVING: Final = (
+    ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+_FLOAT: Final = 0xCB
+_EXPONENT_STARTS: Final = (0x7F, 0xFF)
+_EXPONENT_ENDS: Final = 0xF0
+_NONFINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
+_BYTES_PER_CANDIDATE: Final = 256
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_prove: Final = ormsgpack.packb
+_write: Final = orjson.dumps
 
 
 class NotJsonError(Exception):
@@ -73,14 +84,11 @@ def dump(value: Any) -> tuple[bytes, bool]:
             datetime, or a key that is not a string.
     """
     try:
-        proof = marshal.dumps(value, _MARSHAL_VERSION)
+        proof = _prove(value, None, _PROVING)
         # `in` looks for one byte at memory speed; small values rarely hold it.
-        if not (
-            (b"\x7f" in proof and _POSITIVE_NONFINITE(proof))
-            or (b"\xff" in proof and _NEGATIVE_NONFINITE(proof))
-        ):
+        if not ((0x7F in proof or 0xFF in proof) and _holds_nonfinite(proof)):
             del proof
-            return orjson.dumps(value, None, _STRICT), False
+            return _write(value, None, _STRICT), False
     except (TypeError, ValueError):
         pass
     return _dump_exactly(value), True
@@ -124,6 +132,23 @@ def load_official(text: bytes, *, with_constants: bool) -> Any:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _holds_nonfinite(proof: bytes) -> bool:
+    """Tell whether MessagePack may hold a float that is NaN or infinite."""
+    # Jumping from one candidate to the next beats a pattern by far while they are rare, as they
+    # are in everything but long lists of small negative integers.
+    left = len(proof) // _BYTES_PER_CANDIDATE
+    for start in _EXPONENT_STARTS:
+        at = proof.find(start)
+        while at >= 0:
+            if proof[at - 1] == _FLOAT and at + 1 < len(proof) and proof[at + 1] >= _EXPONENT_ENDS:
+                return True
+            if left < 0:
+                return _NONFINITE(proof) is not None
+            left -= 1
+            at = proof.find(start, at + 1)
+    return False
 
 
 def _dump_exactly(value: Any) -> bytes:
