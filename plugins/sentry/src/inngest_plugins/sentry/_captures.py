@@ -14,6 +14,7 @@ from sentry_sdk.utils import event_from_exception
 
 from inngest_plugins.core import Call, Outcome, Step
 
+from ._finished import finish
 from ._held import RELEASED, HeldEvents, forget_last_seen
 from ._privacy import Privacy
 from ._settings import Settings
@@ -186,6 +187,7 @@ class Captures:
             event_key=call.client.event_key,
             attach_stacktrace=bool(self._client.options.get("attach_stacktrace")),
         )
+        finish(raw)
 
     def _rules(self) -> Privacy:
         if self._privacy is None:

@@ -72,6 +72,8 @@ class HeldEvents:
             failures: the exceptions that the plugin deals with, with their causes.
         """
         self._open = False
+        if not self._held:
+            return
         known = [cause for failure in failures for cause in causes(failure)]
         held, self._held = self._held, []
         for item in held:

@@ -134,11 +134,18 @@ def _has_stack(raw: Mapping[str, Any]) -> bool:
     return any(key in raw for key in ("exception", "threads", "stacktrace"))
 
 
-def _frames(raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for holder in (*_values(raw, "exception"), *_values(raw, "threads"), raw):
+def stacks_of(event: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Yield the list of frames of each stack trace of an event."""
+    for holder in (*_values(event, "exception"), *_values(event, "threads"), event):
         stack = holder.get("stacktrace")
         frames = stack.get("frames") if isinstance(stack, dict) else None
-        for frame in frames or ():
+        if isinstance(frames, list):
+            yield frames
+
+
+def _frames(raw: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for frames in stacks_of(raw):
+        for frame in frames:
             if isinstance(frame, dict):
                 yield frame
 

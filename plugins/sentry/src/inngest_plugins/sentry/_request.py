@@ -155,34 +155,36 @@ class Request:
 
     # ------------------------------------------------------------ outcomes
 
-    def ended(self, outcome: Outcome) -> bool:
-        """A step or the function has come to something.
+    def may_report(self, outcome: Outcome) -> bool:
+        """Tell whether a failure could be reported: one that is tried again leaves a breadcrumb."""
+        return not outcome.will_retry or self._settings.capture == "every"
+
+    def succeeded(self, outcome: Outcome) -> bool:
+        """A step or the function has returned.
 
         Returns:
             Whether the SDK will refuse to send the output, and log that itself.
         """
-        raised = outcome.raised
-        if raised is None:
-            unsendable = serialization_error(outcome.output) if outcome.has_output else None
+        if outcome.has_output:
+            unsendable = serialization_error(outcome.output)
             if unsendable is not None:
                 self._failures.append(unsendable)
                 self._unsendable(unsendable, outcome)
                 return True
-            self._succeeded(outcome)
-            return False
+        # A step that is done ends its request: its breadcrumb stands in those that follow.
+        if outcome.step is None:
+            self._report_caught(())
+            self._check_in("ok")
+        return False
+
+    def failed(self, raised: BaseException, outcome: Outcome) -> None:
+        """A step or the function has raised."""
         self._failures.append(raised)
         self._status = "internal_error"
         if outcome.step is not None:
             self._step_failed(outcome.step, raised, outcome)
         else:
             self._function_failed(raised, outcome)
-        return False
-
-    def _succeeded(self, outcome: Outcome) -> None:
-        # A step that is done ends its request: its breadcrumb stands in those that follow.
-        if outcome.step is None:
-            self._report_caught(())
-            self._check_in("ok")
 
     def _step_failed(self, step: Step, raised: BaseException, outcome: Outcome) -> None:
         caught = self._caught_by_code.get(step.hashed_id, False)

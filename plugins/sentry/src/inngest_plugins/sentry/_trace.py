@@ -149,9 +149,10 @@ def take_carrier(event: inngest.Event) -> Carrier | None:
     Returns:
         The event's own carrier; for a failure event that of the failed run's event.
     """
-    data: Mapping[str, Any]
-    data, carrier = without_carrier(event.data)
-    if data is not event.data:
+    data: Mapping[str, Any] = event.data
+    carrier: Carrier | None = None
+    if CARRIER_KEY in data:
+        data, carrier = without_carrier(data)
         event.data = data
     if event.name != _FAILED_EVENT:
         return carrier

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import functools
+import threading
 import weakref
 from collections.abc import Callable
+
+import sentry_sdk
+from sentry_sdk import scope as sentry_scope
+from sentry_sdk.integrations.modules import ModulesIntegration
 
 
 class Turns:
@@ -13,12 +21,16 @@ class Turns:
     Capturing an exception takes about a millisecond, most of it for the stack's variables. When
     many runs fail together (a database is gone), the loop would otherwise do nothing else until
     all of them are captured.
+
+    The first event of a process takes longer, as Sentry reads the metadata of all installed
+    packages for it, a tenth of a second where there are 130. That is done in a thread.
     """
 
     def __init__(self) -> None:
         self._locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             weakref.WeakKeyDictionary()
         )
+        self._prepared = False
 
     async def take(self, work: Callable[[], None]) -> None:
         """Do the work when it is this task's turn.
@@ -28,5 +40,42 @@ class Turns:
         """
         lock = self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         async with lock:
+            if not self._prepared:
+                self._prepared = True
+                read = package_reader()
+                if read is not None:
+                    await _run_aside(read)
             work()
             await asyncio.sleep(0)
+
+
+def package_reader() -> Callable[[], object] | None:
+    """Return what makes Sentry read the list of installed packages, if it is to have one.
+
+    Sentry reads it for the first event that is no transaction and keeps it, and has no other way of
+    being asked for it than the event processor that adds it to events.
+    """
+    if sentry_sdk.get_client().get_integration(ModulesIntegration) is None:
+        return None
+    for processor in sentry_scope.global_event_processors:
+        if getattr(processor, "__module__", None) == ModulesIntegration.__module__:
+            return functools.partial(processor, {}, {})
+    return None
+
+
+async def _run_aside(work: Callable[[], object]) -> None:
+    """Do work in a thread of its own: those of a pool may all be taken."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        # What it raises is raised again for the first event, where Sentry deals with it. The
+        # request may have been cancelled meanwhile, and its loop may be closed.
+        with contextlib.suppress(Exception):
+            context.run(work)
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="inngest-plugins-sentry-packages", daemon=True).start()
+    await done.wait()
