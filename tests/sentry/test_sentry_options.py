@@ -243,10 +243,20 @@ def test_missing_extra_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"caught_step_errors": "error"}, ValueError, "use one of 'warning', 'ignore'"),
         ({"send_decrypted": ("everything",)}, ValueError, "'exception_values'"),
         ({"send_decrypted": "payloads"}, TypeError, r"\('payloads',\)"),
-        ({"send_payloads": "false"}, TypeError, "is True or False, not str"),
+        (
+            {"send_payloads": "false"},
+            TypeError,
+            r"send_payloads=\.\.\.\) is True or False, not str",
+        ),
+        ({"propagate": "false"}, TypeError, r"propagate=\.\.\.\) is True or False, not str"),
+        ({"propagate": None}, TypeError, r"propagate=\.\.\.\) is True or False, not NoneType"),
+        ({"crons": "off"}, TypeError, r"crons=\.\.\.\) is True or False, not str"),
+        ({"crons": 1}, TypeError, r"crons=\.\.\.\) is True or False, not int"),
+        ({"flush": "false"}, TypeError, r"flush=\.\.\.\) is True, False or None, not str"),
         ({"before_capture": "drop"}, TypeError, "takes a function .* not str"),
         ({"flush_timeout": "2"}, ValueError, "a number of seconds above 0"),
         ({"flush_timeout": 0}, ValueError, "seconds above 0"),
+        ({"flush_timeout": True}, ValueError, "seconds above 0"),
     ],
 )
 def test_unknown_options(options: dict[str, Any], error: type[Exception], message: str) -> None:

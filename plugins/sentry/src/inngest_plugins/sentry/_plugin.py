@@ -76,6 +76,7 @@ class SentryPlugin(Plugin):
 
     Raises:
         MissingExtraError: sentry-sdk is not installed.
+        TypeError: an option is of the wrong type, as a switch given as text.
         ValueError: an option has a value that it cannot have.
 
     Example:
@@ -102,11 +103,6 @@ class SentryPlugin(Plugin):
         before_capture: BeforeCapture | None = None,
     ) -> None:
         require_extra("sentry", "sentry_sdk")
-        seconds: object = flush_timeout
-        if not isinstance(seconds, int | float) or seconds <= 0:
-            raise ValueError(
-                f"SentryPlugin(flush_timeout={flush_timeout!r}) must be a number of seconds above 0"
-            )
         self._settings = Settings(
             capture=capture,
             step_errors=step_errors,
@@ -115,6 +111,8 @@ class SentryPlugin(Plugin):
             send_decrypted=send_decrypted,
             propagate=propagate,
             crons=crons,
+            flush=flush,
+            flush_timeout=flush_timeout,
             before_capture=before_capture,
         )
         wanted = is_serverless() if flush is None else flush
@@ -177,9 +175,14 @@ class SentryPlugin(Plugin):
         request = call.get(REQUEST)
         if request is None:
             return None
-        if outcome.raised is not None and call.is_async:
-            return self._turns.take(lambda: self._end(request, outcome))
-        self._end(request, outcome)
+        raised = outcome.raised
+        if raised is None:
+            if request.succeeded(outcome):
+                self._unsendable.append(None)
+            return None
+        if call.is_async and request.may_report(outcome):
+            return self._turns.take(lambda: request.failed(raised, outcome))
+        request.failed(raised, outcome)
         return None
 
     def before_send_events(self, send: Send) -> None:
@@ -204,10 +207,6 @@ class SentryPlugin(Plugin):
         )
 
     # ------------------------------------------------------------ inside
-
-    def _end(self, request: Request, outcome: Outcome) -> None:
-        if request.ended(outcome):
-            self._unsendable.append(None)
 
     def _active_client(self, client: inngest.Inngest) -> BaseClient | None:
         found = sentry_sdk.get_client()

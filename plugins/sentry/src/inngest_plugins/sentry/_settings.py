@@ -24,7 +24,8 @@ class Settings:
     """What the user chose; see `SentryPlugin` for the meaning of each.
 
     Raises:
-        TypeError: `send_decrypted` is a single name, or `before_capture` cannot be called.
+        TypeError: a switch is no bool, `send_decrypted` is a single name, or `before_capture`
+            cannot be called.
         ValueError: names the option and what it may be.
     """
 
@@ -35,6 +36,8 @@ class Settings:
     send_decrypted: Collection[str]
     propagate: bool
     crons: bool
+    flush: bool | None
+    flush_timeout: float
     before_capture: BeforeCapture | None
 
     def __post_init__(self) -> None:
@@ -46,11 +49,14 @@ class Settings:
                 f"SentryPlugin(send_decrypted=...) takes a collection of names, such as "
                 f"({self.send_decrypted!r},)"
             )
-        # A text such as "false" would count as True, and payloads would leave.
-        if self.send_payloads not in (True, False):
-            raise TypeError(
-                "SentryPlugin(send_payloads=...) is True or False, not "
-                f"{type(self.send_payloads).__name__}"
+        for switch in ("send_payloads", "propagate", "crons"):
+            _check_switch(switch, getattr(self, switch))
+        if self.flush is not None:
+            _check_switch("flush", self.flush, "True, False or None")
+        seconds: object = self.flush_timeout
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+            raise ValueError(
+                f"SentryPlugin(flush_timeout={seconds!r}) must be a number of seconds above 0"
             )
         before_capture: object = self.before_capture
         if before_capture is not None and not callable(before_capture):
@@ -66,3 +72,9 @@ def _check(option: str, value: object, allowed: Collection[str]) -> None:
     if value not in allowed:
         shown = ", ".join(repr(one) for one in allowed)
         raise ValueError(f"SentryPlugin({option}={value!r}) is not known: use one of {shown}")
+
+
+def _check_switch(option: str, value: object, allowed: str = "True or False") -> None:
+    # A text such as "false" would count as True.
+    if not isinstance(value, bool):
+        raise TypeError(f"SentryPlugin({option}=...) is {allowed}, not {type(value).__name__}")
