@@ -8,16 +8,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import inngest
 import pydantic
+from tests.bodies import Body, handler_of, parallel
 from tests.composition.composition_secrets import secret
 
 from inngest_plugins.metadata import MetadataContextError, metadata
 
-Body = Callable[[Any, Any], Coroutine[Any, Any, Any]]
 WAIT = datetime.timedelta(hours=1)
 EVENT = "shop/order.placed"
 
@@ -64,40 +64,6 @@ def order(mood: str = "fine", number: str = "o-1") -> inngest.Event:
     return inngest.Event(name=EVENT, data=data)
 
 
-class SyncSteps:
-    """Lets a body that awaits its steps run in a sync function."""
-
-    def __init__(self, ctx: inngest.ContextSync) -> None:
-        self._ctx = ctx
-
-    def __getattr__(self, tool: str) -> Callable[..., Awaitable[Any]]:
-        original = getattr(self._ctx.step, tool)
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            if tool == "run":
-                name, handler, *rest = args
-                return original(name, lambda: finished(handler(*rest)), **kwargs)
-            return original(*args, **kwargs)
-
-        return call
-
-
-def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("the body waited for something")
-
-
-async def parallel(ctx: Any, *calls: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """`ctx.group.parallel` for bodies."""
-    if isinstance(ctx, inngest.Context):
-        return await ctx.group.parallel(calls)
-    return ctx.group.parallel(tuple(lambda call=call: finished(call()) for call in calls))
-
-
 class App:
     """Functions of one client; every body is an `async def body(ctx, step)`.
 
@@ -133,28 +99,16 @@ class App:
         **options: Any,
     ) -> inngest.Function[Any]:
         """Register a body."""
+        is_async = self.is_async
         made = self.client.create_function(
             fn_id=fn_id,
             trigger=inngest.TriggerEvent(event=event),
-            on_failure=None if on_failure is None else self._handler(on_failure),
+            on_failure=None if on_failure is None else handler_of(on_failure, is_async=is_async),
             middleware=list(self._function_plugins),
             **options,
-        )(self._handler(body))
+        )(handler_of(body, is_async=is_async))
         self.functions.append(made)
         return made
-
-    def _handler(self, body: Body) -> Any:
-        if self.is_async:
-
-            async def handle(ctx: inngest.Context) -> Any:
-                return await body(ctx, ctx.step)
-
-            return handle
-
-        def handle_sync(ctx: inngest.ContextSync) -> Any:
-            return finished(body(ctx, SyncSteps(ctx)))
-
-        return handle_sync
 
     def noting(self, name: str, value: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
         """A step's handler that notes that it ran."""

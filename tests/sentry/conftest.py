@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import fastapi
@@ -16,6 +16,7 @@ import sentry_sdk
 from sentry_sdk import scope as sentry_scope
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
+from tests.bodies import Body, handler_of, parallel
 
 from inngest_plugins.local import LocalEngine, Run
 
@@ -127,10 +128,6 @@ def _fresh_scopes() -> None:
     sentry_scope._current_scope.set(None)
 
 
-Body = Callable[[Any, Any], Coroutine[Any, Any, Any]]
-"""A function's body, `async def body(ctx, step)`; it runs in sync functions too."""
-
-
 class Shop:
     """An app of Inngest functions on the embedded engine."""
 
@@ -152,27 +149,15 @@ class Shop:
         **options: Any,
     ) -> inngest.Function[Any]:
         """Register a body as an async or a sync function, whichever this app is of."""
+        is_async = self.is_async
         made = self.client.create_function(
             fn_id=name,
             trigger=trigger or inngest.TriggerEvent(event=event),
-            on_failure=None if on_failure is None else self.handler(on_failure),
+            on_failure=None if on_failure is None else handler_of(on_failure, is_async=is_async),
             **options,
-        )(self.handler(body))
+        )(handler_of(body, is_async=is_async))
         self.functions.append(made)
         return made
-
-    def handler(self, body: Body) -> Any:
-        if self.is_async:
-
-            async def handle(ctx: inngest.Context) -> Any:
-                return await body(ctx, ctx.step)
-
-            return handle
-
-        def handle_sync(ctx: inngest.ContextSync) -> Any:
-            return finished(body(ctx, SyncSteps(ctx)))
-
-        return handle_sync
 
     async def run(self, data: Any = None, *, name: str = "shop/order.placed") -> Run:
         """Send an event, and wait for the run and everything that it started."""
@@ -227,40 +212,6 @@ async def post_to(app: Any, body: dict[str, Any], **headers: str) -> httpx.Respo
     """Post an executor's request to an ASGI app."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
         return await client.post(URL, json=body, headers=headers)
-
-
-class SyncSteps:
-    """Lets a body that awaits its steps run in a sync function."""
-
-    def __init__(self, ctx: inngest.ContextSync) -> None:
-        self._ctx = ctx
-
-    def __getattr__(self, tool: str) -> Callable[..., Awaitable[Any]]:
-        original = getattr(self._ctx.step, tool)
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            if tool == "run":
-                name, handler, *rest = args
-                return original(name, lambda: finished(handler(*rest)), **kwargs)
-            return original(*args, **kwargs)
-
-        return call
-
-
-def finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("the body waited for something")
-
-
-async def parallel(ctx: Any, *calls: Callable[[], Awaitable[Any]]) -> Any:
-    """`ctx.group.parallel` for bodies."""
-    if isinstance(ctx, inngest.Context):
-        return await ctx.group.parallel(calls)
-    return ctx.group.parallel(tuple(lambda call=call: finished(call()) for call in calls))
 
 
 MakeShop = Callable[..., Shop]

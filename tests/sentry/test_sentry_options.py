@@ -246,7 +246,7 @@ def test_missing_extra_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             {"send_payloads": "false"},
             TypeError,
-            r"send_payloads=\.\.\.\) is True or False, not str",
+            r"send_payloads=.* is True or False, not str",
         ),
         ({"propagate": "false"}, TypeError, r"propagate=\.\.\.\) is True or False, not str"),
         ({"propagate": None}, TypeError, r"propagate=\.\.\.\) is True or False, not NoneType"),

@@ -9,10 +9,11 @@ import inngest
 import pytest
 
 from inngest_plugins.core import Hooks, Layer
-from inngest_plugins.local import LocalEngine
+from inngest_plugins.local import LocalEngine, Run
 from inngest_plugins.sentry import SentryPlugin
 
 if TYPE_CHECKING:
+    from tests.bodies import Body
     from tests.sentry.conftest import MakeShop, Sentry
 
 pytestmark = pytest.mark.anyio
@@ -37,13 +38,26 @@ def raising(error: Exception) -> Any:
     return handler
 
 
+async def played(
+    sentry: Sentry,
+    shop: MakeShop,
+    body: Body,
+    *,
+    retries: int,
+    on_failure: Body | None = None,
+    **options: Any,
+) -> Run:
+    """Run a function to its end under the plugin with these options."""
+    sentry.init()
+    app = shop(SentryPlugin(**options))
+    app.function(body, retries=retries, on_failure=on_failure)
+    return await app.run()
+
+
 @RETRIES
 async def test_function_error(sentry: Sentry, shop: MakeShop, retries: int) -> None:
     """A function's error is reported once, on its final attempt."""
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(boom, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, boom, retries=retries)
     assert run.status == "Failed"
     assert sentry.lines() == [f"error ValueError(boom) attempt={retries} unhandled"]
 
@@ -56,10 +70,7 @@ async def test_step_error(sentry: Sentry, shop: MakeShop, retries: int) -> None:
         await step.run("fine", fine)
         await step.run("charge", boom)
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=retries)
     assert run.status == "Failed"
     assert sentry.lines() == [f"error ValueError(boom) step=charge attempt={retries} unhandled"]
 
@@ -72,10 +83,7 @@ async def test_step_error_keeps_exception_cause_and_traceback(
     async def body(ctx: Any, step: Any) -> None:
         await step.run("charge", boom)
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=0)
-    await app.run()
+    await played(sentry, shop, body, retries=0)
     (event,) = sentry.errors
     cause, error = event["exception"]["values"]
     assert (cause["type"], cause["value"]) == ("KeyError", "'root'")
@@ -95,10 +103,7 @@ async def test_caught_step_error(sentry: Sentry, shop: MakeShop, retries: int) -
             await step.run("fine", fine)
         return "survived"
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=retries)
     assert run.output == "survived"
     assert sentry.lines() == [f"warning ValueError(boom) step=charge attempt={retries}"]
 
@@ -113,10 +118,7 @@ async def test_caught_step_error_ignored(sentry: Sentry, shop: MakeShop) -> None
             return "survived"
         return "unreachable"
 
-    sentry.init()
-    app = shop(SentryPlugin(caught_step_errors="ignore"))
-    app.function(body, retries=1)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=1, caught_step_errors="ignore")
     assert run.output == "survived"
     assert sentry.lines() == []
 
@@ -159,10 +161,7 @@ async def test_step_error_that_escapes_a_handler(sentry: Sentry, shop: MakeShop)
         except inngest.StepError as err:
             give_up(err)
 
-    sentry.init()
-    app = shop(SentryPlugin(caught_step_errors="ignore"))
-    app.function(body, retries=0)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=0, caught_step_errors="ignore")
     assert run.status == "Failed"
     assert sentry.lines() == ["error StepError(boom) attempt=0 unhandled"]
 
@@ -176,10 +175,7 @@ async def test_error_while_handling_a_step_error(sentry: Sentry, shop: MakeShop)
         except inngest.StepError:
             {}["missing"]  # type: ignore[index]
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=0)
-    await app.run()
+    await played(sentry, shop, body, retries=0)
     assert sentry.lines() == [
         "warning ValueError(boom) step=charge attempt=0",
         "error KeyError('missing') attempt=0 unhandled",
@@ -192,10 +188,7 @@ async def test_step_errors_as_breadcrumbs(sentry: Sentry, shop: MakeShop) -> Non
     async def body(ctx: Any, step: Any) -> None:
         await step.run("charge", boom)
 
-    sentry.init()
-    app = shop(SentryPlugin(step_errors="breadcrumb"))
-    app.function(body, retries=1)
-    await app.run()
+    await played(sentry, shop, body, retries=1, step_errors="breadcrumb")
     assert sentry.lines() == ["error StepError(boom) attempt=0 unhandled"]
 
 
@@ -213,10 +206,7 @@ async def test_step_that_recovers(sentry: Sentry, shop: MakeShop, retries: int) 
     async def body(ctx: Any, step: Any) -> Any:
         return await step.run("charge", sometimes)
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=retries)
     assert run.output == "done"
     assert len(calls) == retries + 1
     assert sentry.lines() == []
@@ -255,10 +245,7 @@ async def test_non_retriable(sentry: Sentry, shop: MakeShop, retries: int, where
     async def body(ctx: Any, step: Any) -> None:
         await (step.run("charge", bad) if where == "step" else bad())
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=retries)
     assert run.status == "Failed"
     step = " step=charge" if where == "step" else ""
     assert sentry.lines() == [f"error NonRetriableError(never){step} attempt=0 unhandled"]
@@ -304,10 +291,7 @@ async def test_retry_after(
     async def body(ctx: Any, step: Any) -> None:
         await (step.run("charge", bad) if where == "step" else bad())
 
-    sentry.init()
-    app = shop(SentryPlugin(capture=capture))
-    app.function(body, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=retries, capture=capture)
     assert run.status == "Failed"
     step = " step=charge" if where == "step" else ""
     assert sentry.lines() == [f"error RetryAfterError(later){step} attempt={retries} unhandled"]
@@ -325,10 +309,7 @@ async def test_parallel_steps(sentry: Sentry, shop: MakeShop, group: Any, retrie
             lambda: step.run("c", fine),
         )
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=retries)
     assert run.status == "Failed"
     assert sentry.lines() == [f"error ValueError(boom) step=b attempt={retries} unhandled"]
 
@@ -340,10 +321,7 @@ async def test_parallel_non_retriable(sentry: Sentry, shop: MakeShop, group: Any
     async def body(ctx: Any, step: Any) -> None:
         await group(ctx, lambda: step.run("a", fine), lambda: step.run("b", bad))
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=2)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=2)
     assert run.status == "Failed"
     assert sentry.lines() == ["error NonRetriableError(never) step=b attempt=0 unhandled"]
 
@@ -359,10 +337,7 @@ async def test_on_failure(sentry: Sentry, shop: MakeShop, retries: int) -> None:
     async def on_failure(ctx: Any, step: Any) -> None:
         handled.append(await step.run("fine", fine))
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=retries, on_failure=on_failure)
-    await app.run()
+    await played(sentry, shop, body, retries=retries, on_failure=on_failure)
     assert handled == ["fine"]
     assert sentry.lines() == [f"error ValueError(boom) step=charge attempt={retries} unhandled"]
 
@@ -373,10 +348,7 @@ async def test_on_failure_that_fails(sentry: Sentry, shop: MakeShop) -> None:
     async def on_failure(ctx: Any, step: Any) -> None:
         raise RuntimeError("handler")
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(boom, retries=0, on_failure=on_failure)
-    await app.run()
+    await played(sentry, shop, boom, retries=0, on_failure=on_failure)
     assert sentry.lines() == [
         "error ValueError(boom) attempt=0 unhandled",
         "error RuntimeError(handler) attempt=0 unhandled",
@@ -420,10 +392,7 @@ async def test_unserialisable_output(
     async def body(ctx: Any, step: Any) -> Any:
         return await (step.run("charge", odd) if where == "step" else odd())
 
-    sentry.init()
-    app = shop(SentryPlugin())
-    app.function(body, retries=retries)
-    run = await app.run()
+    run = await played(sentry, shop, body, retries=retries)
     assert run.status == "Failed"
     step = " step=charge" if where == "step" else ""
     text = "Object of type set is not JSON serializable"

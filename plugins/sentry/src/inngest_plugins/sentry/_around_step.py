@@ -68,15 +68,10 @@ class AroundTracedStep(AroundStep):
         span.__enter__()
         self._span = span
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: Any) -> None:
         if self._span is not None:
-            self._span.__exit__(exc_type, exc, traceback)
+            self._span.__exit__(*exception)
         if self._scope is not None:
             # Without the exception, which a generator would raise again.
             self._scope.__exit__(None, None, None)
-        super().__exit__(exc_type, exc, traceback)
+        super().__exit__(*exception)

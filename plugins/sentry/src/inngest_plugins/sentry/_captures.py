@@ -51,15 +51,15 @@ class Captures:
     """
 
     __slots__ = (
-        "_call",
-        "_client",
         "_memo_data",
-        "_names",
         "_privacy",
-        "_settings",
         "_started",
+        "call",
+        "client",
         "held",
         "name",
+        "names",
+        "settings",
     )
 
     def __init__(
@@ -70,11 +70,11 @@ class Captures:
         memo_data: list[object],
         names: StepNames,
     ) -> None:
-        self._call = call
-        self._client = client
-        self._settings = settings
+        self.call = call
+        self.client = client
+        self.settings = settings
         self._memo_data = memo_data
-        self._names = names
+        self.names = names
         self._started = time.time()
         self._privacy: Privacy | None = None
         self.held = HeldEvents()
@@ -103,7 +103,7 @@ class Captures:
         """
         if self.held.was_reported(error):
             return
-        options = self._client.options
+        options = self.client.options
         if not self._rules().allows("frame_variables"):
             # They would be turned into text, most of the work of a capture, to be thrown away.
             options = {**options, "include_local_variables": False}
@@ -116,10 +116,10 @@ class Captures:
         if step is not None:
             # The step is no longer the one that runs now.
             event["tags"] = {"inngest.step.id": step.id}
-        before_capture = self._settings.before_capture
+        before_capture = self.settings.before_capture
         if before_capture is not None:
             try:
-                edited = before_capture(self._call, outcome, event)
+                edited = before_capture(self.call, outcome, event)
             except Exception:
                 # What it was to take out of the event would be sent otherwise.
                 _logger.exception("before_capture raised, the event was dropped")
@@ -138,7 +138,7 @@ class Captures:
             category="inngest.step",
             level=level,
             message=message,
-            data={"id": step.id, "op": step.op, "attempt": self._call.attempt},
+            data={"id": step.id, "op": step.op, "attempt": self.call.attempt},
         )
 
     # ------------------------------------------------------------ all events of the request
@@ -163,7 +163,7 @@ class Captures:
         return event
 
     def _complete(self, raw: Any, marks: Mapping[str, Any], *, is_transaction: bool) -> None:
-        call, privacy = self._call, self._rules()
+        call, privacy = self.call, self._rules()
         contexts = raw.setdefault("contexts", {})
         if (raw.get("transaction_info") or {}).get("source") in _FRAMEWORK_SOURCES:
             raw["transaction"] = self.name
@@ -185,21 +185,21 @@ class Captures:
             raw,
             payloads=self._payloads,
             event_key=call.client.event_key,
-            attach_stacktrace=bool(self._client.options.get("attach_stacktrace")),
+            attach_stacktrace=bool(self.client.options.get("attach_stacktrace")),
         )
         finish(raw)
 
     def _rules(self) -> Privacy:
         if self._privacy is None:
-            settings = self._settings
+            settings = self.settings
             self._privacy = Privacy(
-                self._call.stack.secret_payloads, settings.send_payloads, settings.send_decrypted
+                self.call.stack.secret_payloads, settings.send_payloads, settings.send_decrypted
             )
         return self._privacy
 
     def _payloads(self) -> Iterable[object]:
-        yield self._call.event.data
-        for event in self._call.events:
+        yield self.call.event.data
+        for event in self.call.events:
             yield event.data
         yield from self._memo_data
 
@@ -209,7 +209,7 @@ class Captures:
         The engine sends their results under hashed ids; steps that this process has not seen yet
         are called by those.
         """
-        call = self._call
+        call = self.call
         if not call.consumed:
             return []
         started = datetime.fromtimestamp(self._started, timezone.utc)
@@ -219,7 +219,7 @@ class Captures:
                 "type": "default",
                 "category": "inngest.step",
                 "level": "info",
-                "message": f"step {self._names.of(call.function_id, hashed)} done before",
+                "message": f"step {self.names.of(call.function_id, hashed)} done before",
             }
             for hashed in call.consumed[-_MAX_REPLAYED:]
         ]

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import inngest
@@ -25,6 +24,7 @@ from inngest_plugins.core import (
     require_extra,
 )
 
+from ._captures import Captures
 from ._flush import Flusher, is_serverless
 from ._performance import records_transactions
 from ._privacy import OWN_LOGS, Decrypted
@@ -137,7 +137,8 @@ class SentryPlugin(Plugin):
         client = self._active_client(call.client)
         if client is None:
             return None
-        request = Request(call, client, self._settings, carrier, memo_data, self._names)
+        captures = Captures(call, client, self._settings, memo_data, self._names)
+        request = Request(captures, carrier)
         if self._flusher is None:
             call.enter(request)
             return None
@@ -257,25 +258,15 @@ class _Flushed:
     def __enter__(self) -> None:
         self._request.__enter__()
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._request.__exit__(exc_type, exc, traceback)
+    def __exit__(self, *_: object) -> None:
+        self._request.__exit__()
         self._flusher.wait_sync(self._client)
 
     async def __aenter__(self) -> None:
         self._request.__enter__()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._request.__exit__(exc_type, exc, traceback)
+    async def __aexit__(self, *_: object) -> None:
+        self._request.__exit__()
         if not self._call.cancelled:
             await self._flusher.wait(self._client)
 

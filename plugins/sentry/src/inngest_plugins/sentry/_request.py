@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import inngest
 import sentry_sdk
-from sentry_sdk.client import BaseClient
 
-from inngest_plugins.core import Call, CallKey, Outcome, Step
+from inngest_plugins.core import CallKey, Outcome, Step
 
 from ._around_step import AroundStep, AroundTracedStep
 from ._captures import Captures, Level, tags_of
@@ -18,13 +17,11 @@ from ._handled import is_caught, positions_of_stack, positions_of_traceback
 from ._held import causes
 from ._performance import RequestTrace, is_first_request, join_trace, records_transactions
 from ._serializable import serialization_error
-from ._settings import Settings
-from ._step_names import StepNames
 from ._step_tool import failed_step_in
 from ._trace import Carrier
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import FrameType
 
 REQUEST = CallKey["Request"]("sentry.request")
 
@@ -33,29 +30,16 @@ class Request:
     """Everything the plugin has open for one request; closed when the call ends.
 
     Args:
-        call: the request.
-        client: Sentry's client.
-        settings: the user's options.
+        captures: makes the request's events.
         carrier: the trace headers that the triggering event carried, or None.
-        memo_data: the memoized values, as the engine sent them.
-        names: what steps of this process have been called.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        client: BaseClient,
-        settings: Settings,
-        carrier: Carrier | None,
-        memo_data: list[object],
-        names: StepNames,
-    ) -> None:
+    def __init__(self, captures: Captures, carrier: Carrier | None) -> None:
+        call, settings = captures.call, captures.settings
+        self._captures = captures
         self._call = call
-        self._client = client
         self._settings = settings
         self._carrier = carrier
-        self._names = names
-        self._captures = Captures(call, client, settings, memo_data, names)
         self._scopes: AbstractContextManager[sentry_sdk.Scope] = sentry_sdk.isolation_scope()
         self._trace: RequestTrace | None = None
         self._monitor: Monitor | None = monitor_of(call) if settings.crons else None
@@ -84,7 +68,7 @@ class Request:
         scope.set_tags(tags_of(call))
         scope.add_event_processor(captures.process)
         trace = join_trace(scope, call, self._carrier)
-        if records_transactions(self._client):
+        if records_transactions(captures.client):
             opened = RequestTrace(call, scope, trace, captures.name)
             opened.open()
             self._trace = opened
@@ -92,12 +76,7 @@ class Request:
         if self._monitor is not None and is_first_request(call):
             self._check_in("in_progress")
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Report what no hook has seen, and give the scopes back."""
         call = self._call
         try:
@@ -133,7 +112,7 @@ class Request:
 
     def step(self, step: Step) -> AbstractContextManager[None]:
         """Return what stands around the handler of a step that really runs."""
-        self._names.learn(self._call.function_id, step)
+        self._captures.names.learn(self._call.function_id, step)
         trace = self._trace
         if trace is None or not trace.is_recorded:
             return AroundStep(step, self._step_raised)
@@ -146,7 +125,7 @@ class Request:
 
     def leaving(self, step: Step) -> None:
         """A step leaves for the engine: an invoke, a wait or an AI request."""
-        self._names.learn(self._call.function_id, step)
+        self._captures.names.learn(self._call.function_id, step)
         what = {"InvokeFunction": "invokes", "WaitForEvent": "waits for"}.get(step.op, "asks AI")
         target = step.name
         if step.op == "InvokeFunction" and isinstance(step.input, dict):
