@@ -115,8 +115,11 @@ class Payloads:
         Raises:
             DecryptionError: it cannot be opened, or not here.
         """
-        if not is_encrypted(value):
-            return value
+        return self._opened(value, contexts, place) if is_encrypted(value) else value
+
+    def _opened(
+        self, value: Envelope, contexts: tuple[str, ...] | None, place: Callable[[], str]
+    ) -> Any:
         try:
             return self._cipher.open(value, contexts)
         except Refusal as refusal:
@@ -140,7 +143,7 @@ class Payloads:
             DecryptionError: something cannot be opened, or is not encrypted and must be.
         """
         if is_encrypted(data):
-            return True, self.open(data, contexts, place)
+            return True, self._opened(data, contexts, place)
         if data is None:
             return False, None
         if _is_event(data):
