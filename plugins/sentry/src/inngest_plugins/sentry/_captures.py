@@ -187,7 +187,7 @@ class Captures:
             event_key=call.client.event_key,
             attach_stacktrace=bool(self.client.options.get("attach_stacktrace")),
         )
-        finish(raw)
+        finish(raw, longest=self.client.options.get("max_value_length"))
 
     def _rules(self) -> Privacy:
         if self._privacy is None:

@@ -20,7 +20,7 @@ from ._privacy import stacks_of
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 _LINES: Final = ("pre_context", "post_context")
 _CONTEXTS: Final = ("inngest", "runtime", "trace")
-_SHORT = 100  # characters; Sentry may have to shorten longer texts
+_SHORT = 100  # characters; longer texts are left to the serializer
 
 
 class FinishedDict(dict[str, Any]):
@@ -37,7 +37,7 @@ class FinishedList(list[Any]):
         return _json(list(self))
 
 
-def finish(event: dict[str, Any]) -> None:
+def finish(event: dict[str, Any], *, longest: int | None) -> None:
     """Mark what of an event can be sent as it is.
 
     Only what nothing comes after: Sentry has yet to scrub variables, breadcrumbs, spans' data,
@@ -45,13 +45,15 @@ def finish(event: dict[str, Any]) -> None:
 
     Args:
         event: an event with all of its contexts, after everything was taken out that must be.
+        longest: from how many characters on Sentry shortens texts; None when it does not.
     """
+    limit = _SHORT if longest is None else min(longest, _SHORT)
     packages = event.get("modules")
     if type(packages) is dict:
         event["modules"] = FinishedDict(packages)
     contexts = event["contexts"]
     for holder, key in ((event, "tags"), *((contexts, key) for key in _CONTEXTS)):
-        if type(holder.get(key)) is dict and _is_short(holder[key]):
+        if type(holder.get(key)) is dict and _is_short(holder[key], limit):
             holder[key] = FinishedDict(holder[key])
     for frames in stacks_of(event):
         for position, frame in enumerate(frames):
@@ -75,14 +77,14 @@ def _is_text(lines: object) -> bool:
     return type(lines) is list and all(type(line) is str for line in lines)
 
 
-def _is_short(value: object) -> bool:
+def _is_short(value: object, limit: int) -> bool:
     kind = type(value)
     if kind is str:
-        return len(value) <= _SHORT  # type: ignore[arg-type]
+        return len(value) <= limit  # type: ignore[arg-type]
     if isinstance(value, dict):
-        return all(_is_short(item) for item in value.values())
+        return all(_is_short(item, limit) for item in value.values())
     if isinstance(value, list):
-        return all(_is_short(item) for item in value)
+        return all(_is_short(item, limit) for item in value)
     return kind in _SCALARS or kind is float
 
 
