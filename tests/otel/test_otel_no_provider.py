@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
-from opentelemetry import metrics, trace
+from opentelemetry import trace
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
@@ -132,6 +132,24 @@ async def test_the_watch_sees_what_a_provider_sets_in_motion(telemetry: Telemetr
     assert {"_ledger", "_request", "_measures", "_profile"} <= {module for module, _ in called}
 
 
+async def test_releases_that_keep_the_provider_elsewhere_are_followed_too(
+    telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the short cut the API's own functions are asked in each request."""
+    monkeypatch.delattr(trace, "_TRACER_PROVIDER")
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    provider: Any = NoOpTracerProvider()
+    client, functions = app(OpenTelemetryPlugin())
+    async with LocalEngine(client, functions) as engine:
+        await engine.run(inngest.Event(name="shop/order"), function=functions[0])
+        provider = telemetry.provider
+        await engine.run(inngest.Event(name="shop/order"), function=functions[0])
+
+    assert (
+        len({span.attributes["faas.invocation_id"] for span in telemetry.named("run shop-f")}) == 1
+    )
+
+
 async def test_providers_set_later_are_followed(
     telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,11 +163,12 @@ async def test_providers_set_later_are_followed(
 
     await run()
     assert not telemetry.points("inngest.request.duration")
-    monkeypatch.setattr(metrics, "get_meter_provider", lambda: telemetry.meters)
+    # What `set_meter_provider` and `set_tracer_provider` do, which they do but once in a process.
+    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", telemetry.meters)
     await run()
     assert telemetry.histogram("inngest.run.duration", inngest_function_id="shop-f").count == 1
     assert not telemetry.named("run shop-f")
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: telemetry.provider)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", telemetry.provider)
     await run()
     assert telemetry.named("run shop-f")
     monkeypatch.undo()

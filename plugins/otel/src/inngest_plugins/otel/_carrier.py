@@ -22,7 +22,9 @@ CARRIER_KEY: Final = "_otel_context"
 """The key of `event.data` that holds the carrier: an object of W3C headers."""
 
 _HEADERS: Final = frozenset({"traceparent", "tracestate", "baggage"})
-_PROPAGATOR: Final = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
+_TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
+_BAGGAGE: Final = W3CBaggagePropagator()
+_PROPAGATOR: Final = CompositePropagator([_TRACE_CONTEXT, _BAGGAGE])
 _KEY: Final = CARRIER_KEY.encode()
 _FETCHED: Final = (b'"use_api":true', b'"use_api": true')
 """In the body of a request whose memos are too big for it, and are fetched by the SDK."""
@@ -56,14 +58,14 @@ def baggage_into(carrier: Carrier, context: Context) -> Context:
     """Return the context with the carrier's baggage added."""
     if "baggage" not in carrier:
         return context
-    return W3CBaggagePropagator().extract(carrier, context)
+    return _BAGGAGE.extract(carrier, context)
 
 
 def headers_context(headers: Mapping[str, str]) -> SpanContext | None:
     """Return the span that W3C headers name, or None."""
     if "traceparent" not in headers:
         return None
-    extracted = TraceContextTextMapPropagator().extract(headers, Context())
+    extracted = _TRACE_CONTEXT.extract(headers, Context())
     found = trace.get_current_span(extracted).get_span_context()
     return found if found.is_valid else None
 
@@ -150,11 +152,6 @@ def _split(data: dict[str, Any]) -> tuple[dict[str, Any], Carrier | None]:
     ):
         return data, None
     return {key: value for key, value in data.items() if key != CARRIER_KEY}, carrier
-
-
-def current_span_context() -> SpanContext:
-    """Return the current span's context, which may be invalid."""
-    return trace.get_current_span().get_span_context()
 
 
 def with_remote_parent(parent: SpanContext) -> Context:

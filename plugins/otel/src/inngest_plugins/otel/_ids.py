@@ -107,7 +107,11 @@ _STRIDE = 0x9E3779B97F4A7C15
 
 
 class SpanIds:
-    """The ids of the spans that have one parent and one name, in their order."""
+    """The ids of spans that are told apart by their order.
+
+    Args:
+        *seed: what the ids must depend on besides.
+    """
 
     __slots__ = ("_next",)
 

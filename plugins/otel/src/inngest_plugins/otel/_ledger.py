@@ -213,8 +213,9 @@ class Ledger:
         self._raised = raised
         if verdict is Verdict.FAILED_ATTEMPT and self._step_ran:
             self._verdict = Verdict.REPEATED
-        self.territory.point()
-        self._settle(self._verdict)
+        if self._pending or self._cut_off:
+            self.territory.point()
+            self._settle(self._verdict)
         # Ids outlive the request, in exemplars of the user's metrics for one. They must not keep
         # more of it alive than a span that ends late is judged by.
         self._raised = None

@@ -16,7 +16,6 @@ from inngest_plugins.core import Call
 from ._carrier import (
     Carrier,
     baggage_into,
-    current_span_context,
     headers_context,
     span_context_in,
     with_remote_parent,
@@ -56,8 +55,8 @@ def parentage_of(
             trace that nobody started is sampled.
     """
     producers = [found for found in map(span_context_in, carriers) if found is not None]
-    current = current_span_context()
     context = context_api.get_current()
+    current = trace.get_current_span(context).get_span_context()
     links: list[Link] = []
     remote: SpanContext | None = None
     if continue_traces and len(producers) == 1:

@@ -19,7 +19,7 @@ from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Stack, Step
 from . import _attributes as names
 from ._carrier import take_carriers
 from ._exporter import InngestSpanExporter
-from ._followed import Followed, does_nothing
+from ._followed import Followed, does_nothing, no_meter_provider, no_tracer_provider
 from ._measures import Measures, json_size
 from ._options import check_provider, check_switch
 from ._profile import Profiles
@@ -83,10 +83,10 @@ class OpenTelemetryPlugin(Plugin):
         self._continue_traces = continue_traces
         # Looked up anew each time: a provider may be set long after the plugin is made.
         self._tracing: Followed[TracerProvider, Tracer] = Followed(
-            tracer_provider, lambda: trace.get_tracer_provider(), _tracer_of
+            tracer_provider, trace.get_tracer_provider, no_tracer_provider, _tracer_of
         )
         self._measuring: Followed[MeterProvider, Measures] = Followed(
-            meter_provider, lambda: metrics.get_meter_provider(), _measures_of
+            meter_provider, metrics.get_meter_provider, no_meter_provider, _measures_of
         )
         self._profiles = Profiles(self)
 
@@ -153,10 +153,7 @@ class OpenTelemetryPlugin(Plugin):
         if request is None or not request.is_recording or not call.memo_count:
             return
         request.start_span(
-            "memoization",
-            "memoization",
-            start_time=request.replay_started,
-            context=request.context,
+            "memoization", start_time=request.replay_started, context=request.context
         ).end()
 
     def transform_step_input(self, call: Call, step: Step) -> None:

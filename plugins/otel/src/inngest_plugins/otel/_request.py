@@ -19,7 +19,7 @@ from opentelemetry.util.types import AttributeValue
 from inngest_plugins.core import Call, CallKey, Outcome, Step
 
 from . import _attributes as names
-from ._ids import derived_span_id, own_span_id
+from ._ids import SpanId, SpanIds, own_span_id
 from ._ledger import Ledger, Verdict
 from ._provider import AssignedIds
 
@@ -72,7 +72,6 @@ class Request:
     Attributes:
         call: the request.
         request_id: the engine's id of it, or None.
-        key: tells it from every other request of the run.
         profile: what all requests of its function have in common.
         measures: records it; None when only traced.
         tracer: makes the plugin's spans; None when only measured.
@@ -94,7 +93,7 @@ class Request:
     """
 
     __slots__ = (
-        "__weakref__",
+        "_ids",
         "_token",
         "call",
         "context",
@@ -103,7 +102,6 @@ class Request:
         "hook_times",
         "is_recording",
         "keep_messages",
-        "key",
         "ledger",
         "measures",
         "payload_sizes",
@@ -128,7 +126,9 @@ class Request:
         self.measures = measures
         self.keep_messages = keep_messages
         self.request_id = request_id = call.request_id
-        self.key = f"{request_id or f'{getrandbits(64):x}'}/{call.attempt}"
+        # Where the engine's id of the request is not handed on, no two requests are the same.
+        key = request_id or f"{getrandbits(64):x}"
+        self._ids = SpanIds(call.run_id, "request", key, str(call.attempt))
         self.tracer: Tracer | None = None
         self.ledger: Ledger | None = None
         self.span: Span = trace.INVALID_SPAN
@@ -154,10 +154,16 @@ class Request:
         finally:
             self._close()
 
+    def next_span_id(self) -> SpanId:
+        """Return the id of the next span of the plugin itself in this request.
+
+        The engine may send a request twice. Whoever answers then gives its spans the same ids.
+        """
+        return own_span_id(next(self._ids), keep_messages=self.keep_messages)
+
     def start_span(
         self,
         name: str,
-        seed: str,
         *,
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Mapping[str, AttributeValue] | None = None,
@@ -168,15 +174,13 @@ class Request:
 
         Args:
             name: its name.
-            seed: tells it from other spans of the plugin in this request.
             kind: its kind.
             attributes: its attributes.
             start_time: when it began, nanoseconds since the epoch; now by default.
             context: holds its parent; the current context by default.
         """
         assert self.tracer is not None  # noqa: S101
-        span_id = derived_span_id(self.call.run_id, seed, self.key)
-        with AssignedIds(own_span_id(span_id, keep_messages=self.keep_messages)):
+        with AssignedIds(self.next_span_id()):
             return self.tracer.start_span(name, context, kind, attributes, start_time=start_time)
 
     def settle(self, outcome: Outcome) -> None:

@@ -41,9 +41,7 @@ class RunningStep:
             return
         step = record.step
         record.span = span = request.start_span(
-            f"step {step.id}",
-            f"step {step.hashed_id}",
-            attributes=_attributes(request.call, step),
+            f"step {step.id}", attributes=_attributes(request.call, step)
         )
         self._token = context_api.attach(trace.set_span_in_context(span))
 
@@ -77,7 +75,6 @@ def trace_invoke(request: Request, step: Step) -> None:
     function_id = str(data["function_id"])
     span = request.start_span(
         f"invoke {function_id}",
-        f"invoke {step.hashed_id}",
         kind=SpanKind.PRODUCER,
         attributes={
             **_attributes(request.call, step),

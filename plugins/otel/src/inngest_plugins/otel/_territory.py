@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Point(NamedTuple):
@@ -46,6 +46,9 @@ class Completion(NamedTuple):
 
     position: Mapping[str, int]
     leader: int | None
+
+
+_START: Final = Point(0)
 
 
 class _Frame:
@@ -77,8 +80,8 @@ class Territory:
         self._read_completion = completion
         self._completion: Completion | None = None
         self._raced = False
-        self._frame = _Frame(Point(0), 0, None)
-        self._here: tuple[_Frame | None, int, Point] = (None, 0, Point(0))
+        self._frame = frame = _Frame(_START, 0, None)
+        self._here: tuple[_Frame | None, int, Point] = (frame, 0, _START)
         self.front = 0
         """The highest round reached so far: what lies below it is not new."""
 

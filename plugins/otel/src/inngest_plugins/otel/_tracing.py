@@ -11,7 +11,6 @@ from . import _attributes as names
 from ._branches import follow_branches
 from ._carrier import Carrier
 from ._completion import completion_of
-from ._ids import derived_span_id, own_span_id
 from ._ledger import LEDGER, Ledger
 from ._parentage import parentage_of
 from ._placement import Placement
@@ -48,18 +47,18 @@ def begin_trace(
         continue_traces=continue_traces,
         sampler=None if safe else getattr(provider, "sampler", provider),
     )
-    root = derived_span_id(call.run_id, "request", request.key)
+    span_id = request.next_span_id()
     request.tracer = tracer
     request.ledger = ledger = Ledger(
         call,
-        root_span_id=root,
+        root_span_id=int(span_id),
         completion=lambda: completion_of(call),
         keep_messages=request.keep_messages,
         placement=(
             Placement.from_headers(call.run_id, call.trace_headers) if inngest_traces else None
         ),
     )
-    with AssignedIds(own_span_id(root, keep_messages=request.keep_messages), parentage.trace_id):
+    with AssignedIds(span_id, parentage.trace_id):
         request.span = tracer.start_span(
             request.profile.span_name,
             parentage.context,
