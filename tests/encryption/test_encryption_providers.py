@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,6 +17,8 @@ import boto3
 import inngest
 import moto
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 
 from inngest_plugins.encryption import (
     AwsKmsKeyProvider,
@@ -22,6 +29,7 @@ from inngest_plugins.encryption import (
     KeyServiceError,
     RejectedError,
 )
+from inngest_plugins.encryption._providers import ProvidedKeys
 
 if TYPE_CHECKING:
     from tests.encryption.conftest import MakeApp
@@ -232,3 +240,145 @@ def test_kms_refusals_are_no_value_and_outages_are_retriable(kms: Any) -> None:
     anyio.run(outage)
     with pytest.raises(ConfigurationError):
         AwsKmsKeyProvider(key_id, client=client, max_age=0)
+
+
+def test_the_default_client_comes_from_the_environment(kms: Any) -> None:
+    """Without `client`, boto3 finds region and credentials; its data keys open elsewhere."""
+    client, key_id = kms
+
+    async def go() -> None:
+        sealed = await EncryptionPlugin(AwsKmsKeyProvider(key_id)).aencrypt(["x"])
+        reader = EncryptionPlugin(AwsKmsKeyProvider(key_id, client=client))
+        assert await reader.adecrypt(sealed) == ["x"]
+
+    anyio.run(go)
+
+
+def test_a_refusal_of_access_is_retriable_and_a_forged_data_key_is_unknown(kms: Any) -> None:
+    """Permissions come back; what was never a data key, or of another service, never opens."""
+    client, key_id = kms
+    provider = AwsKmsKeyProvider(key_id, client=client)
+    plugin = EncryptionPlugin(provider)
+
+    def denied(request: Any, **_: Any) -> AWSResponse:
+        body = io.BytesIO(b'{"__type": "AccessDeniedException", "message": "no"}')
+        raw: Any = SimpleNamespace(stream=lambda: [body.read()])
+        return AWSResponse(request.url, 400, HTTPHeaders(), raw)
+
+    async def go() -> None:
+        sealed = await EncryptionPlugin(AwsKmsKeyProvider(key_id, client=client)).aencrypt(1)
+        client.meta.events.register_first("before-send.kms", denied, unique_id="denied")
+        with pytest.raises(KeyServiceError, match="failed with ClientError") as caught:
+            await plugin.adecrypt(sealed)
+        assert "AccessDeniedException" in str(caught.value.__cause__)
+        assert not isinstance(caught.value, RejectedError)
+        client.meta.events.unregister("before-send.kms", unique_id="denied")
+        assert await plugin.adecrypt(sealed) == 1
+        for wrapped in ("A", "AAAA", sealed["wrapped"][:-8] + "AAAAAAA="):
+            forged_id = "kms-" + hashlib.sha256(wrapped.encode()).hexdigest()[:24]
+            forged = {**sealed, "wrapped": wrapped, "head": f"1j:{forged_id}:event"}
+            with pytest.raises(DecryptionError, match=forged_id):
+                await plugin.adecrypt(forged)
+
+    anyio.run(go)
+
+
+def test_workers_that_start_at_once_share_what_kms_made(kms: Any) -> None:
+    """Threads that find no data key may each ask for one; all messages open, none asks again."""
+    client, key_id = kms
+    provider = AwsKmsKeyProvider(key_id, client=client)
+    plugin = EncryptionPlugin(provider)
+    start = threading.Barrier(6)
+
+    def work(number: int) -> Any:
+        start.wait(timeout=30)
+        return anyio.run(plugin.aencrypt, number)
+
+    with ThreadPoolExecutor(6) as threads:
+        sealed = list(threads.map(work, range(6)))
+    calls = counted(client)
+
+    async def read() -> list[Any]:
+        return [await plugin.adecrypt(each) for each in [*sealed, await plugin.aencrypt("later")]]
+
+    assert anyio.run(read) == [*range(6), "later"]
+    assert calls == []
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_provider_can_refuse_for_good(is_async: bool) -> None:
+    """A `DecryptionError` of its own is not taken for an outage; anything else is."""
+    vault = Vault(is_async=is_async)
+    plugin = EncryptionPlugin(vault)
+
+    async def go() -> None:
+        sealed = await plugin.aencrypt("x")
+        vault.failing = RejectedError("revoked")
+        with pytest.raises(RejectedError, match=r"^revoked$"):
+            await plugin.adecrypt(sealed)
+        with pytest.raises(RejectedError, match=r"^revoked$"):
+            await plugin.aencrypt("x")
+        vault.failing = OSError("unreachable")
+        with pytest.raises(KeyServiceError, match="Vault failed with OSError"):
+            await plugin.adecrypt(sealed)
+        vault.failing = None
+        assert await plugin.adecrypt(sealed) == "x"
+
+    anyio.run(go)
+
+
+def test_a_future_in_place_of_a_coroutine_is_awaited_or_named() -> None:
+    """Any awaitable will do; a sync call cannot wait for it."""
+    key = Key.generate("v1")
+
+    class Futures:
+        def encryption_key(self) -> Any:
+            class Ready:
+                def __await__(self) -> Generator[Any, None, Key]:
+                    yield from asyncio.sleep(0).__await__()
+                    return key
+
+            return Ready()
+
+        def decryption_key(self, key_id: str, wrapped: str | None) -> Any:
+            return key
+
+    plugin = EncryptionPlugin(Futures())
+    with pytest.raises(ConfigurationError, match="aencrypt"):
+        plugin.encrypt(1)
+    sealed = anyio.run(plugin.aencrypt, 1)
+    assert plugin.decrypt(sealed) == 1
+
+
+def test_delivered_keys_are_bounded_and_the_forgotten_are_asked_for_again() -> None:
+    """A reader of many data keys does not grow without end, and can still read the first."""
+    keys: dict[str, Key] = {}
+    asked: list[str] = []
+
+    class Many:
+        def encryption_key(self) -> Key:
+            key = Key(f"k{len(keys)}", len(keys).to_bytes(32, "big"))
+            keys[key.id] = key
+            return key
+
+        def decryption_key(self, key_id: str, wrapped: str | None) -> Key | None:
+            asked.append(key_id)
+            return keys.get(key_id)
+
+    plugin = EncryptionPlugin(Many())
+    first = plugin.encrypt("first")
+    for number in range(1100):
+        plugin.encrypt(number)
+    source = plugin._keys
+    assert isinstance(source, ProvidedKeys)
+    assert len(source._known) == 1024
+    assert source.find("k0") is None
+    assert plugin.decrypt(first) == "first"
+    assert asked == ["k0"]
+    assert source.primary.id == "k1100"
+
+
+def test_writing_before_a_key_was_fetched_is_an_error() -> None:
+    """The cipher never waits; whoever skips the fetch is told, and nothing leaves in the clear."""
+    with pytest.raises(ConfigurationError, match="no key has been fetched"):
+        _ = ProvidedKeys(Vault(is_async=False)).primary
