@@ -49,3 +49,12 @@ def test_a_missing_folder_is_told_in_full(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(SchemaError) as caught:
         SchemaRegistry("schemas")
     assert str(tmp_path.resolve() / "schemas") in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["incoming", "outgoing", "require_schema", "coerce"])
+@pytest.mark.parametrize("value", ["false", "", 0, 1, None])
+def test_a_switch_takes_true_or_false_only(option: str, value: object) -> None:
+    """The text of an environment variable, which would count as True, is named and refused."""
+    given: dict[str, Any] = {option: value}
+    with pytest.raises(TypeError, match=f"{option} is True or False, not {type(value).__name__}"):
+        ValidationPlugin(**given)

@@ -48,6 +48,7 @@ class ValidationPlugin(Plugin):
 
     Raises:
         SchemaError: A schema is wrong; the message names the event and the place in the schema.
+        TypeError: A switch is neither True nor False.
     """
 
     layer = Layer.CONTRACT
@@ -70,6 +71,9 @@ class ValidationPlugin(Plugin):
             msg = f'on_invalid is "fail" or "drop", not {on_invalid!r}'
             raise ValueError(msg)
         check_engine(engine)
+        _check_switches(
+            incoming=incoming, outgoing=outgoing, require_schema=require_schema, coerce=coerce
+        )
         given: object = registry
         if not isinstance(given, SchemaRegistry | None):
             msg = f"registry is a SchemaRegistry, not {type(given).__name__}"
@@ -222,6 +226,14 @@ class ValidationPlugin(Plugin):
             if schema is not None:
                 return subject, schema
         return None
+
+
+def _check_switches(**switches: object) -> None:
+    for option, value in switches.items():
+        # A text such as "false" would count as True.
+        if not isinstance(value, bool):
+            msg = f"{option} is True or False, not {type(value).__name__}"
+            raise TypeError(msg)
 
 
 def _by_name(option: str, schemas: Mapping[K, object] | None, shape: str) -> Mapping[K, object]:
