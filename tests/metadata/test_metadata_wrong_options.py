@@ -29,6 +29,15 @@ def test_an_option_of_the_wrong_kind_is_named(
         make(**options)
 
 
+@pytest.mark.parametrize("option", ["strict", "realtime"])
+@pytest.mark.parametrize("value", ["false", "", 0, 1, None])
+def test_a_switch_takes_true_or_false_only(option: str, value: object) -> None:
+    """The text of an environment variable, which would count as True, is named and refused."""
+    given: dict[str, Any] = {option: value}
+    with pytest.raises(TypeError, match=rf"{option}=.*True or False, not {type(value).__name__}"):
+        MetadataPlugin(**given)
+
+
 def test_a_metadata_client_needs_a_client() -> None:
     """Not the id of an app, and not the plugin."""
     for given in ("shop", None, MetadataPlugin()):

@@ -37,7 +37,7 @@ class MetadataPlugin(Plugin):
         timeout: seconds that one request to the engine may take.
 
     Raises:
-        TypeError: `limits` are no `Limits`.
+        TypeError: `limits` are no `Limits`, or a switch is neither True nor False.
         ValueError: `timeout` is no positive number.
     """
 
@@ -54,6 +54,7 @@ class MetadataPlugin(Plugin):
         timeout: float = 5.0,
     ) -> None:
         self._limits = checked_limits("MetadataPlugin", limits, timeout)
+        _check_switches(strict=strict, realtime=realtime)
         self._realtime = realtime
         self._timeout = timeout
         self._sender = Sender(self._limits, timeout)
@@ -161,6 +162,15 @@ class _AsyncSession(AbstractAsyncContextManager[None]):
         updates = self._state.conclude()
         if updates is not None:
             await anyio.to_thread.run_sync(self._state.deliver, updates, abandon_on_cancel=True)
+
+
+def _check_switches(**switches: object) -> None:
+    for option, value in switches.items():
+        # A text such as "false" would count as True.
+        if not isinstance(value, bool):
+            raise TypeError(
+                f"MetadataPlugin({option}=...) is True or False, not {type(value).__name__}"
+            )
 
 
 def _linked(run_id: object) -> str | None:
