@@ -137,6 +137,25 @@ def test_what_cannot_work_is_an_error(examine: Examine, middleware: str, expecte
     assert ended.code == 1
 
 
+CONTRACTS = """
+from inngest_plugins.validation import ValidationPlugin
+O = {"type": "object"}
+"""
+
+
+def test_contracts_of_functions_that_do_not_exist_are_told_once(examine: Examine) -> None:
+    """With what was probably meant; ids of functions count with the app's id and without."""
+    wrong = "[ValidationPlugin(outputs={'one': O, 'onne': O}, steps={('zebra', 's'): O})]"
+    ended = examine(wrong, head=CONTRACTS)
+    named = "names the function"
+    assert f"outputs {named} 'onne', and the app has none of this id" in ended.out
+    assert "so nothing is checked; is it 'one'?" in ended.out
+    assert f"steps {named} 'zebra', and the app has none of this id" in ended.out
+    assert ended.out.count(named) == 2
+    right = "[ValidationPlugin(outputs={'one': O, 'd-two': O}, steps={('two', 's'): O})]"
+    assert named not in examine(right, head=CONTRACTS).out
+
+
 def test_official_encryption_beside_a_plugin(examine: Examine) -> None:
     """The official encryption middleware beside ours is an error that says which to remove."""
     head = """

@@ -11,7 +11,7 @@ from inngest_plugins.core import Hooks, Layer, PluginsError, Stack, StackEntry
 from inngest_plugins.core._sdk import middleware_of
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ._app import AnyFunction, App
 
@@ -94,6 +94,19 @@ class Report:
     findings: tuple[Finding, ...]
 
 
+@typing.runtime_checkable
+class KnowsFunctions(typing.Protocol):
+    """A plugin whose options name functions, which only a whole app can be held against."""
+
+    def diagnose_functions(self, functions: Sequence[AnyFunction]) -> Iterable[str]:
+        """Tell what is wrong, one sentence for each finding.
+
+        Args:
+            functions: All functions of the app.
+        """
+        ...
+
+
 def examine(app: App) -> Report:
     """Look at the middleware of an app's client and functions without running anything."""
     findings: dict[Finding, None] = dict.fromkeys(_client_findings(app.client))
@@ -111,6 +124,7 @@ def examine(app: App) -> Report:
         secret = tuple(entry.name for entry in stack.plugins if entry.secret_payloads)
         groups.setdefault((places, secret), []).append(function.local_id)
         findings.update(dict.fromkeys(_stack_findings(app.client, own, stack)))
+        findings.update(dict.fromkeys(_name_findings(stack, app.functions)))
     sections = tuple(
         Section(tuple(functions), places, secret) for (places, secret), functions in groups.items()
     )
@@ -268,6 +282,13 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
     for added in own:
         if not _is_ours(added):
             yield from _ordinary_findings(added, stack, inside=True)
+
+
+def _name_findings(stack: Stack, functions: Sequence[AnyFunction]) -> Iterator[Finding]:
+    for plugin in stack.plugins:
+        if isinstance(plugin, KnowsFunctions):
+            for text in plugin.diagnose_functions(functions):
+                yield Finding("warning", f"plugin {plugin.name}", text)
 
 
 def _double_findings(stack: Stack) -> Iterator[Finding]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -111,6 +112,26 @@ class ValidationPlugin(Plugin):
             )
             for key, schema in steps.items()
         }
+
+    def diagnose_functions(self, functions: Sequence[inngest.Function[Any]]) -> Iterable[str]:
+        """Tell `inngest-plugins doctor` which contracts no function of the app will ever meet.
+
+        Args:
+            functions: All functions of the app.
+        """
+        known = {name for function in functions for name in (function.local_id, function.id)}
+        for option, named in (
+            ("outputs", self._outputs),
+            ("steps", [function for function, _ in self._steps]),
+        ):
+            for name in dict.fromkeys(named):
+                if name not in known:
+                    close = get_close_matches(name, known, n=1)
+                    hint = f"; is it {close[0]!r}?" if close else ""
+                    yield (
+                        f"{option} names the function {name!r}, and the app has none of this id, "
+                        f"so nothing is checked{hint}"
+                    )
 
     def transform_input(self, call: Call) -> None:
         """Check the events, and have those looked at that steps will return."""
