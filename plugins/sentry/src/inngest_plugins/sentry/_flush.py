@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 
-import anyio
 from sentry_sdk.client import BaseClient
 
 _SERVERLESS_VARIABLES = (
@@ -57,8 +56,9 @@ class Flusher:
                 loop.call_soon_threadsafe(sent.set)
 
         self._join(client, wake)
-        with anyio.move_on_after(self._timeout):
-            await sent.wait()
+        # Not anyio's: it loads its backend when it is used first, for 50 ms.
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(sent.wait(), self._timeout)
 
     def wait_sync(self, client: BaseClient) -> None:
         """Wait in a thread until what has been captured is sent, or the time is up."""
