@@ -16,11 +16,13 @@ from inngest_plugins.metadata import (
     MetadataTargetError,
     MetadataValueError,
 )
+from inngest_plugins.metadata._delta import Delta
 from inngest_plugins.metadata._frame import Envelope
 from inngest_plugins.metadata._json import same
 from inngest_plugins.metadata._ops import Document, Operation, add, apply, check, find
 from inngest_plugins.metadata._outgoing import StepRef, Target, Update, Updates
-from inngest_plugins.metadata._recording import Delta, Recording, Sizes, document_size
+from inngest_plugins.metadata._recording import Recording
+from inngest_plugins.metadata._sizes import Sizes, document_size
 
 LIMITS = Limits()
 

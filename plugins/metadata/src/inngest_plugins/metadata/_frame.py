@@ -7,12 +7,14 @@ import enum
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from ._delta import Delta
 from ._errors import MetadataError
 from ._json import Json
 from ._limits import Limits
 from ._ops import Document, Operation
 from ._outgoing import StepRef, Target, Updates
-from ._recording import Delta, Recording, Sizes
+from ._recording import Recording
+from ._sizes import Sizes
 
 Scope: TypeAlias = StepRef | None
 """A step of this run, or the run itself."""

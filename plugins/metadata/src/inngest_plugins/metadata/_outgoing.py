@@ -17,7 +17,7 @@ from ._json import Json, copy
 from ._limits import Limits
 from ._ops import Document, Operation, add, is_number
 from ._paths import render, top_level
-from ._recording import document_size, write_cost
+from ._sizes import document_size, write_cost
 
 _GONE: Final[Json] = object()
 

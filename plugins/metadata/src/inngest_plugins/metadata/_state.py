@@ -26,8 +26,8 @@ from ._json import Json, copy
 from ._limits import Limits
 from ._ops import Document, Operation, apply
 from ._outgoing import StepRef, Target, Update, Updates
-from ._recording import Sizes
 from ._sender import Sender
+from ._sizes import Sizes
 
 if TYPE_CHECKING:
     from ._live import Publisher
