@@ -1,12 +1,13 @@
-"""What the OpenTelemetry plugin costs: nothing configured, and by span when spans are recorded."""
+"""What the OpenTelemetry plugin costs: nothing configured, a request, and a span of user code."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import fastapi
@@ -14,11 +15,16 @@ import httpx
 import inngest
 import inngest.fast_api
 from harness import Variant, hashed, measure, request_body, requester, table
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Span, SpanKind
 
-from inngest_plugins.core import Plugin
+from inngest_plugins.core import Call, CallKey, Plugin, Step
 from inngest_plugins.otel import OpenTelemetryPlugin, replay_safe_provider
 
 SPANS = 200
@@ -27,6 +33,114 @@ ROUNDS = 60
 
 class Nothing(Plugin):
     """Overrides no hook: what the core costs by itself."""
+
+
+class Unkept(SpanExporter):
+    """Takes spans and lets them go."""
+
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        del spans
+        return SpanExportResult.SUCCESS
+
+
+OPEN: CallKey[tuple[Span, Any, float]] = CallKey("bench.open")
+
+
+class ByHand(Plugin):
+    """The telemetry that the plugin makes of a request with one new step, made by hand.
+
+    As many spans, measurements and attributes, and nothing that makes them safe under replays:
+    what is left is the price of OpenTelemetry itself.
+    """
+
+    def __init__(self, provider: TracerProvider, meters: MeterProvider) -> None:
+        self.tracer = provider.get_tracer("bench")
+        meter = meters.get_meter("bench")
+        bounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800]
+        self.common = {"app": "bench", "function": "bench-fn", "handler": "main"}
+        outcome, direction = {"outcome": "completed"}, {"direction": "output"}
+        of_steps = {"op": "StepRun", "outcome": "completed"}
+        nothing: dict[str, str] = {}
+        labels = (nothing, outcome, direction, of_steps, of_steps, direction)
+        self.measured = [
+            (
+                meter.create_histogram(f"h{n}", explicit_bucket_boundaries_advisory=bounds),
+                {**self.common, **attributes},
+            )
+            for n, attributes in enumerate(labels)
+        ]
+
+    def transform_input(self, call: Call) -> None:
+        span = self.tracer.start_span(
+            "run",
+            kind=SpanKind.CONSUMER,
+            attributes={
+                **{f"constant.{n}": "some value" for n in range(7)},
+                **self.common,
+                "event": call.event.name,
+                "message": "01",
+                "run": call.run_id,
+                "invocation": call.run_id,
+                "trigger": "pubsub",
+                "attempt": call.attempt,
+                "memos": call.memo_count,
+            },
+        )
+        token = context_api.attach(trace.set_span_in_context(span))
+        call[OPEN] = span, token, time.perf_counter()
+
+    def after_memoization(self, call: Call) -> None:
+        if call.memo_count:
+            self.tracer.start_span("memoization", start_time=time.time_ns()).end()
+
+    @contextlib.contextmanager
+    def around_step(self, call: Call, step: Step) -> Iterator[None]:
+        attributes: dict[str, str | int] = {
+            "run": call.run_id,
+            "function": call.function_id,
+            "id": step.id,
+            "hash": step.hashed_id,
+            "op": step.op,
+            "attempt": call.attempt,
+        }
+        with self.tracer.start_as_current_span(f"step {step.id}", attributes=attributes) as span:
+            yield
+            span.set_attribute("outcome", "completed")
+
+    def before_response(self, call: Call) -> None:
+        span, token, started = call[OPEN]
+        taken = time.perf_counter() - started
+        # The last one is the size of the event data, which only a run's first request measures.
+        for histogram, attributes in self.measured[: 5 if call.memo_count else 6]:
+            histogram.record(taken, attributes)
+        span.set_attribute("outcome", "completed")
+        span.end()
+        context_api.detach(token)
+
+
+def everything_recorded() -> None:
+    """Compare a request that is traced and measured to the same telemetry made by hand."""
+    base = "a plugin that overrides nothing"
+    for memos in (0, 50):
+
+        def recorded(make: Callable[..., TracerProvider]) -> tuple[TracerProvider, MeterProvider]:
+            provider = make(shutdown_on_exit=False)
+            provider.add_span_processor(SimpleSpanProcessor(Unkept()))
+            return provider, MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+
+        safe, meters = recorded(replay_safe_provider)
+        plugin = OpenTelemetryPlugin(tracer_provider=safe, meter_provider=meters)
+        plugins: dict[str, list[Plugin]] = {
+            base: [Nothing()],
+            "the same telemetry by hand": [ByHand(*recorded(TracerProvider))],
+            "OpenTelemetryPlugin": [plugin],
+        }
+        variants = [Variant(name, requester(given, memos)) for name, given in plugins.items()]
+        medians = measure(variants, rounds=100, calls=20)
+        table(f"one request, {memos} memos, traced and measured in memory", medians, base=base)
+        added = {name: seconds - medians[base] for name, seconds in medians.items()}
+        ratio = added["OpenTelemetryPlugin"] / added["the same telemetry by hand"]
+        print(f"  what the plugin adds / what telemetry by hand adds: x{ratio:.3f}")
 
 
 def served(middleware: list[Any], memos: int) -> Callable[[], Awaitable[Any]]:
@@ -191,6 +305,7 @@ def main() -> None:
     print("\nspans exported by one run of 20 steps")
     asyncio.run(replays())
     asyncio.run(recording())
+    everything_recorded()
     nothing_configured()
 
 
