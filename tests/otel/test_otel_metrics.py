@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from inngest_plugins.core import Layer, Plugin
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.otel import OpenTelemetryPlugin
+from inngest_plugins.otel._profile import MAX_LABELS, Profiles
 
 if TYPE_CHECKING:
     from tests.otel.conftest import Telemetry
@@ -186,6 +187,51 @@ async def test_attributes_are_bounded(telemetry: Telemetry) -> None:
         "inngest.payload.size": "By",
         "inngest.plugin.hook.duration": "s",
     }
+
+
+async def test_sets_of_attributes_are_kept_and_their_number_is_bounded(
+    telemetry: Telemetry,
+) -> None:
+    """A function's attributes are made once each, up to a limit that no bounded code reaches."""
+    calls: list[Call] = []
+
+    class Keeping(Plugin):
+        def transform_input(self, call: Call) -> None:
+            calls.append(call)
+
+    plugin = Keeping()
+    client = telemetry.client(plugin)
+
+    @client.create_function(fn_id="f", trigger=ORDER)
+    async def function(ctx: inngest.Context) -> None:
+        return None
+
+    await telemetry.run(client, function)
+    profiles = Profiles(plugin)
+    profile = profiles.of(calls[0])
+
+    assert profiles.of(calls[0]) is profile
+    assert profile.labels() is profile.labels()
+    assert profile.labels("error.type", "E0") is profile.labels("error.type", "E0")
+    made = [profile.labels("error.type", f"E{number}") for number in range(2 * MAX_LABELS)]
+    assert [labels["error.type"] for labels in made[-2:]] == ["E510", "E511"]
+    assert profile.labels("error.type", "E511") == made[-1]
+    assert profile.labels("error.type", "E511") is not made[-1]
+    assert all(labels["inngest.function.id"] == "shop-f" for labels in made)
+
+
+async def test_payloads_are_measured_in_bytes_of_utf_8(telemetry: Telemetry) -> None:
+    """Text beyond ASCII counts as what it takes on the wire, unescaped."""
+    client = telemetry.client()
+
+    @client.create_function(fn_id="f", trigger=ORDER)
+    async def function(ctx: inngest.Context) -> str:
+        return "é€"
+
+    await telemetry.run(client, function)
+
+    size = telemetry.histogram("inngest.payload.size", inngest_payload_direction="output")
+    assert size.sum == 2 + 2 + 3
 
 
 async def test_metrics_work_without_tracing() -> None:
