@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import sentry_sdk
@@ -31,12 +31,7 @@ class AroundStep:
     def __enter__(self) -> None:
         """Nothing is to be done before the step."""
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         if isinstance(exc, Exception):
             # The frames further out are the code that called the step and may catch its error.
             self._raised(self._step, exc, sys._getframe(1))  # noqa: SLF001
