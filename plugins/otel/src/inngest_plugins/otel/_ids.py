@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from ._territory import Point
 
 
+_SPAN_ID: Final = 8
+_TRACE_ID: Final = 16
+"""Sizes of ids, bytes."""
+
+
 class Scope(Enum):
     """Which of the user's code started a span."""
 
@@ -98,7 +103,7 @@ def origin_of(span_id: int) -> Origin | OwnOrigin | None:
 
 def derived_span_id(*seed: str) -> int:
     """Derive a span id from what it must depend on."""
-    return _derived(8, seed)
+    return _derived(_SPAN_ID, seed)
 
 
 _MASK = 2**64 - 1
@@ -126,10 +131,17 @@ class SpanIds:
 
 def derived_trace_id(*seed: str) -> int:
     """Derive a trace id from what it must depend on."""
-    return _derived(16, seed)
+    return _derived(_TRACE_ID, seed)
+
+
+_HASHES: Final = {
+    size: blake2b(digest_size=size, person=b"inngest-otel") for size in (_SPAN_ID, _TRACE_ID)
+}
+"""Never updated, only copied, which costs less than to make them anew."""
 
 
 def _derived(size: int, seed: tuple[str, ...]) -> int:
-    digest = blake2b("\0".join(seed).encode(), digest_size=size, person=b"inngest-otel").digest()
+    digest = _HASHES[size].copy()
+    digest.update("\0".join(seed).encode())
     # All zeros is the one invalid id.
-    return int.from_bytes(digest, "big") or 1
+    return int.from_bytes(digest.digest(), "big") or 1

@@ -114,12 +114,9 @@ class OpenTelemetryPlugin(Plugin):
         tracer, measures = self._tracing.get(), self._measuring.get()
         if tracer is None and measures is None:
             return
-        keep = self._exception_messages
+        profile, keep = self._profiles.of(call), self._exception_messages
         request = Request(
-            call,
-            self._profiles.of(call),
-            measures,
-            keep_messages=not call.stack.secret_payloads if keep is None else keep,
+            call, profile, measures, keep_messages=not profile.secret if keep is None else keep
         )
         call[REQUEST] = request
         if tracer is not None:

@@ -27,12 +27,22 @@ class Profile:
         span_name: name of the requests' spans.
         span_attributes: attributes that all of these spans have.
         others: names of the hooks that some other plugin of the stack has.
+        secret: whether a plugin of the stack keeps payloads secret.
     """
 
-    __slots__ = ("_common", "_labels", "others", "span_attributes", "span_name", "stack")
+    __slots__ = (
+        "_common",
+        "_labels",
+        "others",
+        "secret",
+        "span_attributes",
+        "span_name",
+        "stack",
+    )
 
     def __init__(self, call: Call, observer: Plugin) -> None:
         self.stack = call.stack
+        self.secret = call.stack.secret_payloads
         self.span_name = f"run {call.function_id}"
         self._common = {
             names.APP_ID: call.app_id,
