@@ -242,6 +242,10 @@ def test_memos_are_read_by_hashed_id(
         def transform_input(self, call: Call) -> None:
             seen.append(dict(call.memos))
             seen.append([key for key, _ in call.memos.items()])
+            values = {key: memo.data for key, memo in call.memos.items() if memo.error is None}
+            assert dict(call.memos.data()) == values
+            errors = {key: memo.error for key, memo in call.memos.items() if memo.error}
+            assert dict(call.memos.errors()) == errors != {}
             assert call.memo_count == len(call.memos) == 4
             assert hashed("nope") not in call.memos
 

@@ -21,7 +21,6 @@ from ._stack import BoundHook, Stack
 from ._step_reports import StepReports
 from ._untold import untold
 
-_RAN = frozenset({"StepRun", "StepError", "StepFailed"})
 _CLOSED_BY = {"before_memoization": "after_memoization", "before_execution": "after_execution"}
 _CLOSING = frozenset({"after_memoization", "after_execution", "before_response"})
 
@@ -113,9 +112,7 @@ class CallSession:
 
     def on_before_execution(self) -> Awaitable[None] | None:
         """The last memo was consumed, or there was none."""
-        if self._executing:
-            return None
-        return self._start(self._begin_execution())
+        return None if self._executing else self._start(self._begin_execution())
 
     def on_after_execution(self) -> Awaitable[None] | None:
         """The function returned or was interrupted by a step."""
@@ -218,7 +215,8 @@ class CallSession:
     def _begin_execution(self, *, raising: bool = True) -> Sequence:
         if not self._executing and self._memoizing:
             self._executing = True
-            yield from self._end_memoization()
+            if not self._replayed:
+                yield from self._end_memoization()
             self.call._executing = True  # noqa: SLF001
             yield from self._fire("before_execution")
         if raising:
@@ -235,7 +233,8 @@ class CallSession:
         if self._started and not self._executing:
             # The function ended before it had asked for all its memos.
             yield from self._begin_execution(raising=False)
-        yield from self._end_memoization()
+        if not self._replayed:
+            yield from self._end_memoization()
         self._executed = True
         if self.call._executing:  # noqa: SLF001
             yield from self._fire("after_execution")
@@ -248,9 +247,9 @@ class CallSession:
 
     def _transform_output(self, result: inngest.TransformOutputResult) -> Sequence:
         error = result.error
-        _sdk.forget_interrupts(error)
-        op = None if result.step is None else result.step.op.value
-        if op is not None and op not in _RAN:
+        if error is not None:
+            _sdk.forget_interrupts(error)
+        if result.step is not None and not _sdk.has_run(result.step.op):
             return
         if not self._entered:
             yield from self._enter_observers()
@@ -274,7 +273,8 @@ class CallSession:
         yield from self._outward(outcome)
         self._raised = outcome.raised
         self._carried = failure
-        result.error = outcome.error
+        if outcome.error is not error:
+            result.error = outcome.error
         if outcome.error is None:
             result.output = outcome.output if outcome.has_output else None
         elif error is None:

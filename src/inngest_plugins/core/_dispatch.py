@@ -7,10 +7,13 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Generator
 from inspect import isawaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._records import HookRecord
 from ._stack import BoundHook
+
+if TYPE_CHECKING:
+    from ._call import Call
 
 logger = logging.getLogger("inngest_plugins")
 
@@ -25,7 +28,7 @@ class Dispatcher:
     """Calls the hooks of one stack for one call or one send.
 
     Attributes:
-        function_id: id of the function, or None outside of a run.
+        call: the call that the hooks belong to, or None outside of a run.
         records: where to note each hook that ran, or None.
         running: the hook that runs now.
         interrupted: the hook in which the call was cancelled, or ended by another BaseException.
@@ -34,28 +37,22 @@ class Dispatcher:
     __slots__ = (
         "_opened_at",
         "_secret",
-        "function_id",
+        "call",
         "interrupted",
         "records",
-        "request_id",
-        "run_id",
         "running",
     )
 
     def __init__(
         self,
-        function_id: str | None,
+        call: Call | None,
         records: list[HookRecord] | None,
-        run_id: str | None = None,
-        request_id: str | None = None,
         *,
         secret: bool = False,
     ) -> None:
         self._secret = secret
-        self.function_id = function_id
+        self.call = call
         self.records = records
-        self.run_id = run_id
-        self.request_id = request_id
         self.running: BoundHook | None = None
         self.interrupted: BoundHook | None = None
         self._opened_at: dict[int, float] = {}
@@ -143,8 +140,8 @@ class Dispatcher:
         return HookRecord(
             plugin=bound.owner.name,
             hook=bound.hook,
-            run_id=self.run_id,
-            request_id=self.request_id,
+            run_id=None if self.call is None else self.call.run_id,
+            request_id=None if self.call is None else self.call.request_id,
             started_at=started,
             duration=time.time() - started,
             error=None if error is None else type(error).__name__,
@@ -161,8 +158,8 @@ class Dispatcher:
             bound.owner.name,
             type(err).__name__,
             bound.hook,
-            self.function_id,
-            self.run_id,
+            None if self.call is None else self.call.function_id,
+            None if self.call is None else self.call.run_id,
             where.rstrip(),
             exc_info=None if self._secret else err,
         )

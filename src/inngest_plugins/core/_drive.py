@@ -60,7 +60,7 @@ def start_async(sequence: Sequence[None]) -> Coroutine[Any, Any, None] | None:
         None when it is done, else the coroutine that finishes it. The SDK awaits what a hook
         returns, so that a stack of plain `def` hooks never pays for a coroutine.
     """
-    awaitable, _ = advance(sequence)
+    awaitable = next(sequence, None)
     return None if awaitable is None else resume(sequence, awaitable)
 
 

@@ -69,6 +69,22 @@ class Memos(Mapping[str, Memo]):
     def __len__(self) -> int:
         return len(self._outputs)
 
+    def data(self) -> Iterator[tuple[str, Any]]:
+        """Go through the ids of the steps that succeeded with their data.
+
+        It makes no `Memo` of each: the cheap way to look for a few among many.
+        """
+        for hashed_id, output in self._outputs.items():
+            if output.error is None:
+                yield hashed_id, output.data
+
+    def errors(self) -> Iterator[tuple[str, MemoError]]:
+        """Go through the ids of the steps that failed with their errors."""
+        for hashed_id, output in self._outputs.items():
+            error = output.error
+            if error is not None:
+                yield hashed_id, MemoError(error.message, error.name, error.stack)
+
     def items(self) -> ItemsView[str, Memo]:
         """Return the ids with their results, as they are now."""
         return {hashed: _memo(output) for hashed, output in self._outputs.items()}.items()

@@ -137,6 +137,11 @@ def identity_of(info: StepInfo) -> tuple[str, int]:
     return info.display_name, 0
 
 
+def has_run(op: server_lib.Opcode) -> bool:
+    """Tell whether a result is that of a step whose handler ran, well or not."""
+    return op in _RAN
+
+
 def notice_start(manager: Manager, started: Callable[[], None], *, is_async: bool) -> None:
     """Have `started` called when all of a request's middleware has let it in.
 
@@ -218,11 +223,13 @@ def settle(result: CallResult, *, is_final_attempt: bool) -> None:
         is_final_attempt: whether the engine has no attempt left.
     """
     for item in result.multi or [result]:
-        forget_interrupts(item.error)
-        if item.step is None or item.step.op not in _RAN:
+        if item.error is not None:
+            forget_interrupts(item.error)
+        if item.step is None or not has_run(item.step.op):
             continue
         if item.error is None:
-            item.step.op = server_lib.Opcode.STEP_RUN
+            if item.step.op is not server_lib.Opcode.STEP_RUN:
+                item.step.op = server_lib.Opcode.STEP_RUN
         elif item.step.op is server_lib.Opcode.STEP_RUN:
             final = is_final_attempt or not is_retriable(item.error)
             item.output = EMPTY

@@ -51,6 +51,10 @@ class Stack(ListEntry):
         *entries: plugins, `Hooks`, or other stacks (which are merged in). They are sorted by layer;
             those of one layer keep the order in which they were given.
 
+    Attributes:
+        secret_payloads: whether a plugin of this stack keeps payloads secret from third parties.
+        sends: whether a plugin of this stack wants to see events leave.
+
     Raises:
         RegistrationError: the same plugin object is given twice.
         HookDefinitionError: a plugin object's `layer` is none.
@@ -91,6 +95,8 @@ class Stack(ListEntry):
             )
             for name, hooks in self._hooks.items()
         }
+        self.secret_payloads = any(entry.secret_payloads for entry in self._plugins)
+        self.sends = bool(self._hooks["before_send_events"] or self._hooks["after_send_events"])
         self.portals = BlockingPortalProvider()
         self.constant_time_memos = os.environ.get(SDK_LOOKUP_VARIABLE, "").lower() not in _TRUE
 
@@ -98,16 +104,6 @@ class Stack(ListEntry):
     def plugins(self) -> tuple[StackEntry, ...]:
         """The plugins, outermost first."""
         return self._plugins
-
-    @property
-    def secret_payloads(self) -> bool:
-        """Whether a plugin of this stack keeps payloads secret from third parties."""
-        return any(entry.secret_payloads for entry in self._plugins)
-
-    @property
-    def sends(self) -> bool:
-        """Whether a plugin of this stack wants to see events leave."""
-        return bool(self._hooks["before_send_events"] or self._hooks["after_send_events"])
 
     @property
     def observer_count(self) -> int:

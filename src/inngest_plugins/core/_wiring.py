@@ -139,8 +139,11 @@ def _open(
     portal: Portal | None,
 ) -> CallSession:
     entries = _sdk.entries_of(middleware)
-    bridge = next((entry for entry in entries if type(entry) is Bridge), None)
-    if bridge is None:
+    for entry in entries:
+        if type(entry) is Bridge:
+            bridge = entry
+            break
+    else:
         # Only the function's own list names plugins: the stack stands at the head of that list.
         bridge = Bridge(client, _sdk.raw_request_of(middleware))
         entries.append(bridge)
@@ -163,12 +166,7 @@ def _open(
     if records is None:
         records = bridge.records
     session = CallSession(
-        call,
-        Dispatcher(
-            function.id, records, ctx.run_id, call.request_id, secret=call.stack.secret_payloads
-        ),
-        memos,
-        portal,
+        call, Dispatcher(call, records, secret=stack.secret_payloads), memos, portal
     )
     bridge.target = session
     _sdk.notice_start(middleware, session.started, is_async=portal is None)
@@ -285,14 +283,7 @@ def _send_sync(
 def _open_send(client: inngest.Inngest, stack: Stack, *, portal: Portal | None) -> SendSession:
     run = current_call.get()
     send = Send([], call=run, step=current_step.get(), client=client, stack=stack)
-    dispatcher = Dispatcher(
-        None if run is None else run.function_id,
-        recorder.get(),
-        None if run is None else run.run_id,
-        None if run is None else run.request_id,
-        secret=stack.secret_payloads,
-    )
-    return SendSession(send, dispatcher, portal)
+    return SendSession(send, Dispatcher(run, recorder.get(), secret=stack.secret_payloads), portal)
 
 
 def install() -> None:

@@ -236,17 +236,15 @@ class EncryptionPlugin(Plugin):
             return
         contexts = self._contexts(call)
         open_memo = self._payloads.open_memo
-        for hashed_id, memo in memos.items():
-            if memo.error is not None:
-                opened_error = self._open_error(call, contexts, hashed_id, memo.error)
-                if opened_error is not memo.error:
-                    memos[hashed_id] = Memo(error=opened_error)
-                continue
+        for hashed_id, error in memos.errors():
+            opened_error = self._open_error(call, contexts, hashed_id, error)
+            if opened_error is not error:
+                memos[hashed_id] = Memo(error=opened_error)
+        for hashed_id, data in memos.data():
 
             def place(hashed_id: str = hashed_id) -> str:
                 return f"the result of the step with hashed id {hashed_id} of {_run(call)}: $"
 
-            data = memo.data
             changed, value = open_memo(data, contexts.results(hashed_id), place)
             if changed:
                 memos[hashed_id] = Memo(value)

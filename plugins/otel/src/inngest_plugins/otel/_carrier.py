@@ -90,8 +90,7 @@ def take_carriers(call: Call) -> list[Carrier]:
     if not call.memo_count or not _may_carry(call):
         return found
     memos = call.memos
-    for hashed_id, memo in memos.items():
-        data = memo.data
+    for hashed_id, data in memos.data():
         # A memo of a wait is the event itself.
         if type(data) is dict and type(data.get("data")) is dict and CARRIER_KEY in data["data"]:
             kept, carrier = _split(data["data"])

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import inngest
 import sentry_sdk
@@ -278,13 +278,12 @@ def _take_carriers(call: Call) -> tuple[Carrier | None, list[object]]:
         take_carrier(event)
     memo_data: list[object] = []
     if call.memo_count:
-        for hashed_id, memo in call.memos.items():
-            data: Any = memo.data
+        for hashed_id, data in call.memos.data():
+            clean = data
             if isinstance(data, dict) and "data" in data:
                 # What a wait received is a whole event.
                 clean = without_carrier_in_event(data)
                 if clean is not data:
-                    call.memos[hashed_id] = Memo(data=clean, error=memo.error)
-                    data = clean
-            memo_data.append(data)
+                    call.memos[hashed_id] = Memo(data=clean, error=call.memos[hashed_id].error)
+            memo_data.append(clean)
     return carrier, memo_data
