@@ -56,7 +56,8 @@ class Memos(Mapping[str, Memo]):
 
     def __setitem__(self, hashed_id: str, memo: Memo) -> None:
         output = self._outputs[hashed_id]
-        output.data = memo.data
+        # Past the model's own setattr, which has nothing to validate and is felt with many memos.
+        object.__setattr__(output, "data", memo.data)
         error = memo.error
         if error is not None:
             output.error = MemoizedError(message=error.message, name=error.name, stack=error.stack)

@@ -115,41 +115,40 @@ class Payloads:
         Raises:
             DecryptionError: it cannot be opened, or not here.
         """
-        return self._opened(value, contexts, place) if is_encrypted(value) else value
+        return self.open_envelope(value, contexts, place) if is_encrypted(value) else value
 
-    def _opened(
+    def open_envelope(
         self, value: Envelope, contexts: tuple[str, ...] | None, place: Callable[[], str]
     ) -> Any:
+        """Open a value that `is_encrypted`, exactly one layer.
+
+        Args:
+            value: the envelope.
+            contexts: what it may have been written for, or None for anything.
+            place: says where it sat, for errors.
+
+        Raises:
+            DecryptionError: it cannot be opened, or not here.
+        """
         try:
             return self._cipher.open(value, contexts)
         except Refusal as refusal:
             raise refusal.at(place()) from None
 
-    def open_memo(
-        self, data: Any, contexts: tuple[str, ...], place: Callable[[], str]
-    ) -> tuple[bool, Any]:
-        """Open a memoized result.
+    def open_received(self, data: Any, place: Callable[[], str]) -> Any:
+        """Open what is encrypted in a memoized result that is no envelope itself.
 
         Args:
-            data: what the engine keeps: a step's or an invoked function's encrypted output, a
-                bare event that a wait received, None for a sleep.
-            contexts: what the result may have been written for.
+            data: what the engine keeps: a bare event that a wait received, None for a sleep.
             place: says which step, for errors.
 
         Returns:
-            Whether anything was encrypted, and the value.
+            The result; `data` itself if nothing in it was encrypted.
 
         Raises:
             DecryptionError: something cannot be opened, or is not encrypted and must be.
         """
-        if is_encrypted(data):
-            return True, self._opened(data, contexts, place)
-        if data is None:
-            return False, None
-        if _is_event(data):
-            opened = self.open_event(data, place)
-            return opened is not data, opened
-        return False, data
+        return self.open_event(data, place) if data is not None and _is_event(data) else data
 
     def plaintext_ops(self, data: Any) -> frozenset[str] | None:
         """Return the operations whose result may be this plaintext; None where any may.

@@ -235,7 +235,7 @@ class EncryptionPlugin(Plugin):
         if not memos:
             return
         contexts = self._contexts(call)
-        open_memo = self._payloads.open_memo
+        payloads = self._payloads
         for hashed_id, error in memos.errors():
             opened_error = self._open_error(call, contexts, hashed_id, error)
             if opened_error is not error:
@@ -245,14 +245,18 @@ class EncryptionPlugin(Plugin):
             def place(hashed_id: str = hashed_id) -> str:
                 return f"the result of the step with hashed id {hashed_id} of {_run(call)}: $"
 
-            changed, value = open_memo(data, contexts.results(hashed_id), place)
-            if changed:
-                memos[hashed_id] = Memo(value)
             if is_encrypted(data):
+                memos[hashed_id] = Memo(
+                    payloads.open_envelope(data, contexts.results(hashed_id), place)
+                )
                 if context_of(data) == OUTPUT:
                     call.require_op(hashed_id, _INVOKE, _misplaced(place()))
-            elif (ops := self._payloads.plaintext_ops(data)) is not None:
-                call.require_op(hashed_id, ops, self._payloads.plaintext(place()))
+                continue
+            opened = payloads.open_received(data, place)
+            if opened is not data:
+                memos[hashed_id] = Memo(opened)
+            if (ops := payloads.plaintext_ops(data)) is not None:
+                call.require_op(hashed_id, ops, payloads.plaintext(place()))
 
     def _open_events(self, call: Call) -> None:
         cache = OpenedFields()
