@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inngest_plugins.local._timeline_model import message_text, value_text
+from inngest_plugins.local._wording import message_text, value_text
 
 
 @pytest.mark.parametrize(

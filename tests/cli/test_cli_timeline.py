@@ -17,16 +17,10 @@ from inngest_plugins.cli._progress import LiveTable, watching
 from inngest_plugins.core import HookRecord, Hooks, record_hooks
 from inngest_plugins.local import HookTiming, LocalEngine, Run, VirtualClock, json_answer
 from inngest_plugins.local._html import render_html
+from inngest_plugins.local._telling import family, tell
 from inngest_plugins.local._timeline import TimelineView
-from inngest_plugins.local._timeline_model import (
-    Axis,
-    HookCall,
-    Story,
-    duration_text,
-    family,
-    plural,
-    tell,
-)
+from inngest_plugins.local._timeline_model import Axis, HookCall, Story
+from inngest_plugins.local._wording import duration_text, plural
 
 EVENT = inngest.Event(name="t/go", data={"note": "<script>alert(1)</script>"})
 Runs = tuple[list[Run], list[HookRecord]]

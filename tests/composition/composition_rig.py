@@ -26,7 +26,7 @@ from inngest_plugins.core import Hooks, Layer, StackEntry
 from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
 from inngest_plugins.local import LocalEngine, Run, VirtualClock
 from inngest_plugins.local._html import render_html
-from inngest_plugins.local._timeline_model import tell
+from inngest_plugins.local._telling import tell
 from inngest_plugins.metadata import MetadataPlugin
 from inngest_plugins.otel import OpenTelemetryPlugin, replay_safe_provider
 from inngest_plugins.sentry import SentryPlugin

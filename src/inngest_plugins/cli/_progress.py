@@ -13,8 +13,9 @@ import rich.spinner
 import rich.table
 import rich.text
 
+from inngest_plugins.local._telling import answer_marks
 from inngest_plugins.local._timeline import STATUS_STYLES
-from inngest_plugins.local._timeline_model import Mark, answer_marks
+from inngest_plugins.local._timeline_model import Mark
 
 if typing.TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -23,8 +23,8 @@ import typer
 from inngest_plugins.core import HookRecord, record_hooks
 from inngest_plugins.local import LocalEngine, LocalEngineError, RealClock, Run, VirtualClock
 from inngest_plugins.local._html import render_html
+from inngest_plugins.local._telling import family, tell
 from inngest_plugins.local._timeline import TimelineView
-from inngest_plugins.local._timeline_model import family, tell
 
 from ._app import App, load_app
 from ._errors import CliError

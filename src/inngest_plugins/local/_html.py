@@ -11,18 +11,8 @@ import json
 import typing
 
 from ._html_style import STYLE
-from ._timeline_model import (
-    GapRow,
-    HookMark,
-    Mark,
-    MarkKind,
-    RequestRow,
-    RunStory,
-    Story,
-    duration_text,
-    message_text,
-    plural,
-)
+from ._timeline_model import GapRow, HookMark, Mark, MarkKind, RequestRow, RunStory, Story
+from ._wording import duration_text, message_text, plural
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable

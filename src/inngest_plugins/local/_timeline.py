@@ -13,19 +13,8 @@ import rich.text
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from ._timeline_model import (
-    Axis,
-    GapRow,
-    Mark,
-    MarkKind,
-    RequestRow,
-    RunStory,
-    Story,
-    duration_text,
-    message_text,
-    plural,
-    value_text,
-)
+from ._timeline_model import Axis, GapRow, Mark, MarkKind, RequestRow, RunStory, Story
+from ._wording import duration_text, message_text, plural, value_text
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
