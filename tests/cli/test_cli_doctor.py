@@ -126,7 +126,7 @@ def test_what_is_unsafe_or_pointless_is_a_warning(
     ("middleware", "expected"),
     [
         ("[audit, Seal(), audit]", "plugin 'audit' (Hooks) is registered twice"),
-        ("[Seal]", "error  middleware: Seal is listed as a class: make an object of it"),
+        ("[Seal]", "Seal stands in middleware=[...] as a class: put an object there"),
         ("[AsyncOnly]", "error  function two: middleware AsyncOnly is asynchronous"),
     ],
 )

@@ -99,3 +99,9 @@ def test_a_key_that_was_not_set_names_the_way_out() -> None:
     assert said == [
         "bell.rung: nothing is kept under this key; use get() where it may not be set yet"
     ]
+
+
+def test_the_stack_of_a_list_with_a_class_is_an_error() -> None:
+    """Asking for the stack says what the first request would say."""
+    with pytest.raises(RegistrationError, match=r"Bell stands .* as a class"):
+        Stack.of(dev_client(Bell))

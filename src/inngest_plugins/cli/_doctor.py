@@ -229,12 +229,7 @@ def _entry_findings(entries: list[object], function: AnyFunction) -> Iterator[Fi
     seen: set[int] = set()
     for entry in entries:
         if isinstance(entry, type) and issubclass(entry, (StackEntry, Stack)):
-            yield Finding(
-                "error",
-                "middleware",
-                f"{entry.__qualname__} is listed as a class: make an object of it, "
-                f"{entry.__qualname__}(...)",
-            )
+            # `Stack.of` raises for it.
             continue
         if _is_ours(entry):
             continue

@@ -11,7 +11,7 @@ from typing import Any
 import inngest
 
 from . import _sdk
-from ._entry import ListEntry
+from ._entry import ListEntry, class_in_list
 from ._plugin import StackEntry
 from ._stack import Stack
 
@@ -98,6 +98,9 @@ def _composed(middleware: Sequence[Any]) -> Composition:
 
 
 def _entries(middleware: Sequence[Any]) -> list[StackEntry | Stack]:
+    for entry in middleware:
+        if isinstance(entry, type) and issubclass(entry, ListEntry):
+            raise class_in_list(entry)
     return [entry for entry in middleware if isinstance(entry, (StackEntry, Stack))]
 
 

@@ -26,10 +26,7 @@ class ListEntry:
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
             """Tell a class in the list from an object: the SDK calls either for each request."""
             if _called_by_sdk(cls, args, kwargs):
-                raise RegistrationError(
-                    f"{cls.__qualname__} stands in middleware=[...] as a class: put an object "
-                    f"there, {cls.__qualname__}(...)"
-                )
+                raise class_in_list(cls)
             if cls.__init__ is object.__init__ and (args or kwargs):
                 raise TypeError(f"{cls.__qualname__}() takes no arguments")
             return super().__new__(cls)
@@ -51,6 +48,14 @@ class ListEntry:
     def forget_client(self) -> None:
         """Find out anew whether this entry leads: the list has changed."""
         self._joined = None
+
+
+def class_in_list(cls: type) -> RegistrationError:
+    """Make the error for a class that stands where an object of it should."""
+    return RegistrationError(
+        f"{cls.__qualname__} stands in middleware=[...] as a class: put an object "
+        f"there, {cls.__qualname__}(...)"
+    )
 
 
 def _called_by_sdk(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
