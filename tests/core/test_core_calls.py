@@ -27,6 +27,7 @@ from inngest_plugins.core import (
     record_hooks,
 )
 from inngest_plugins.core._call import engine_headers
+from inngest_plugins.local import LocalEngine
 
 settings = pytest.mark.parametrize("setting", SETTINGS)
 both = pytest.mark.parametrize("setting", BOTH)
@@ -91,6 +92,26 @@ def test_attempts(setting: str, retries: int | None, attempts: int, in_body: boo
         app.post(attempt=attempt, max_attempts=attempts if in_body else None)
 
     assert keep.seen == [(attempts, n == attempts - 1) for n in range(attempts)]
+
+
+@pytest.mark.anyio
+async def test_the_handler_is_what_the_user_wrote() -> None:
+    """`call.handler` is the function itself, or its failure handler."""
+    keep = Keep(lambda call: call.handler)
+    client = make_client(keep)
+
+    async def apology(ctx: inngest.Context) -> None:
+        """A failure handler."""
+
+    async def failing(ctx: inngest.Context) -> int:
+        raise inngest.NonRetriableError("no")
+
+    trigger = inngest.TriggerEvent(event="shop/test")
+    function = client.create_function(fn_id="fn", trigger=trigger, on_failure=apology)(failing)
+    async with LocalEngine(client, [function]) as engine:
+        await engine.run(inngest.Event(name="shop/test"))
+        await engine.settle()
+    assert keep.seen == [failing, apology]
 
 
 @settings

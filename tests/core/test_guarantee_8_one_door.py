@@ -209,6 +209,7 @@ def test_opcodes() -> None:
 # Every private attribute that the door touches, with the object it is found on.
 PRIVATE = {
     "_execution",
+    "_handler",
     "_http_client",
     "_http_client_sync",
     "_memos",
@@ -252,6 +253,8 @@ def test_private_attributes(setting: str) -> None:
             assert execution._middleware._raw_request is call.raw_request
             assert isinstance(call.function._middleware, list)
             assert call.function._opts.retries == 6
+            assert call.function._opts.on_failure is None
+            assert call.function._handler is call.handler
             http: Any = call.client._http_client
             assert isinstance(http._http_client, httpx.AsyncClient)
             assert isinstance(http._http_client_sync, httpx.Client)

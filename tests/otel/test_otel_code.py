@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import functools
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
 from tests.otel.test_otel_traces import post
-
-from inngest_plugins.otel._code import code_of as described
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -124,15 +121,3 @@ async def test_what_has_no_code_of_its_own_is_not_guessed_at(
     assert (await post(client, function, {})).status_code == 200
 
     assert code_of(telemetry.one("run shop-f"))[0] == name
-
-
-async def test_an_sdk_that_hides_handlers_costs_the_attributes_alone(telemetry: Telemetry) -> None:
-    """Where the SDK keeps the handler is its own business: without it the span just lacks them."""
-    client = telemetry.client()
-    function = client.create_function(fn_id="f", trigger=ORDER)(plain)
-    call: Any = SimpleNamespace(function=SimpleNamespace(), handler_kind="main")
-    assert described(call) == {}
-    call.handler_kind = "on_failure"
-    assert described(call) == {}
-    call.function = function
-    assert described(call) == {}

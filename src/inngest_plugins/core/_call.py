@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import json
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -14,6 +14,7 @@ import inngest
 from ._errors import CallEndedError, RegistrationError
 from ._keys import Keyed
 from ._layers import Phase
+from ._sdk import handler_of
 
 if TYPE_CHECKING:
     from ._dispatch import Dispatcher
@@ -46,6 +47,7 @@ class Call(Keyed):
         attempt: number of the attempt of the current job, from 0.
         max_attempts: how many attempts the engine allows (retries + 1).
         handler_kind: "main", or "on_failure" for the function's failure handler.
+        handler: what the user wrote: the function itself, or its failure handler.
         is_async: whether the function is `async def`.
         event: the triggering event, the first of a batch. Assignable in `transform_input`.
         events: all triggering events. Assignable in `transform_input`. `event` is an object of its
@@ -176,6 +178,11 @@ class Call(Keyed):
     def function_name(self) -> str:
         """The human-readable name of the function."""
         return self.function.name
+
+    @property
+    def handler(self) -> Callable[..., Any]:
+        """What the user wrote: the function itself, or its failure handler."""
+        return handler_of(self.function, on_failure=self.handler_kind == "on_failure")
 
     @property
     def event(self) -> inngest.Event:

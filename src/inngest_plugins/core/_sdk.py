@@ -23,7 +23,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 import inngest
@@ -82,6 +82,13 @@ def max_attempts_of(ctx: AnyContext, function: inngest.Function[Any], *, on_fail
         return 1
     retries = function._opts.retries
     return (DEFAULT_RETRIES if retries is None else retries) + 1
+
+
+def handler_of(function: inngest.Function[Any], *, on_failure: bool) -> Callable[..., Any]:
+    """Return what the user gave: the function itself, or its failure handler."""
+    return cast(
+        "Callable[..., Any]", function._opts.on_failure if on_failure else function._handler
+    )
 
 
 def memos_of(ctx: AnyContext) -> dict[str, Output]:

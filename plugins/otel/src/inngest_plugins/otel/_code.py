@@ -18,16 +18,9 @@ def code_of(call: Call) -> dict[str, str | int]:
     """Return the `code.*` attributes of the handler that a request runs.
 
     Returns:
-        Its qualified name, file and first line; nothing for a handler that is not written in
-        Python, or that this release of the SDK does not show.
+        Its qualified name, file and first line; nothing for a handler not written in Python.
     """
-    function: object = call.function
-    if call.handler_kind == "main":
-        return _described(getattr(function, "_handler", None))
-    return _described(getattr(getattr(function, "_opts", None), "on_failure", None))
-
-
-def _described(handler: Any) -> dict[str, str | int]:
+    handler: Any = call.handler
     while isinstance(handler, functools.partial):
         handler = handler.func
     written = inspect.unwrap(handler) if callable(handler) else None
