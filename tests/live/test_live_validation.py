@@ -25,12 +25,16 @@ class Order(BaseModel):
 
 
 order_placed = EventType("live-validation/order", Order)
+# Of its own name: the server remembers apps, and would start that of the other test as well.
+order_handed_over = EventType("live-validation/handed-over", Order)
 
 
 def client_of(server: LiveServer, app_id: str, **options: Any) -> inngest.Inngest:
     """A client with the plugin; outgoing events are not checked, so that bad ones arrive."""
     options.setdefault("outgoing", False)
-    return server.client(app_id, middleware=[ValidationPlugin([order_placed], **options)])
+    return server.client(
+        app_id, middleware=[ValidationPlugin([order_placed, order_handed_over], **options)]
+    )
 
 
 def test_live_validation_good_and_bad_events(live_server: LiveServer) -> None:
@@ -63,9 +67,9 @@ def test_live_validation_wait_and_invoke(live_server: LiveServer) -> None:
     """The child of an invoke refuses bad data, and so does the caller when outgoing is checked."""
     client = client_of(live_server, "live-validation-invoke", outgoing=True)
 
-    @client.create_function(fn_id="child", trigger=order_placed.trigger())
+    @client.create_function(fn_id="child", trigger=order_handed_over.trigger())
     async def child(ctx: inngest.Context) -> str:
-        return order_placed.parse(ctx.event).id
+        return order_handed_over.parse(ctx.event).id
 
     @client.create_function(
         fn_id="parent", trigger=inngest.TriggerEvent(event="live-validation/go")
