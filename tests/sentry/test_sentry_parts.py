@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import inngest
@@ -250,6 +251,19 @@ def test_lines_of_a_traceback() -> None:
         with pytest.raises(ValueError) as info:
             function()
         assert is_caught(positions_of_traceback(info.value.__traceback__.tb_next)) is expected  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("now", ["def fail(:\n", "x = 'never ended\n", "    )\n  (\n", "\0"])
+def test_code_whose_file_has_changed(now: str, tmp_path: Path) -> None:
+    """A file that no longer holds the running code, or no code at all, catches nothing."""
+    file = tmp_path / "deployed.py"
+    source = "def fail():\n    try:\n        raise ValueError\n    finally:\n        pass\n"
+    names: dict[str, Any] = {}
+    exec(compile(source, str(file), "exec"), names)
+    file.write_text(now)
+    with pytest.raises(ValueError) as info:
+        names["fail"]()
+    assert not is_caught(positions_of_traceback(info.value.__traceback__))
 
 
 # ---------------------------------------------------------------- passed-on step failures

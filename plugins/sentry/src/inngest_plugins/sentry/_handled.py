@@ -17,6 +17,7 @@ import contextlib
 import functools
 import inspect
 import textwrap
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType, FrameType, TracebackType
@@ -103,7 +104,8 @@ def _guards(code: CodeType) -> tuple[_Guard, ...]:
     try:
         lines, start = inspect.getsourcelines(code)
         tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError, ValueError):
+    except (OSError, TypeError, SyntaxError, ValueError, tokenize.TokenError):
+        # TokenError: from Python 3.12 on, what is read there is not the source of this code.
         return ()
     shift = max(start, 1) - 1
     return tuple(guard for node in ast.walk(tree) for guard in _guards_of(node, shift))
