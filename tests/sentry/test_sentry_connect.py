@@ -62,15 +62,17 @@ class Gateway:
                 run_id=run_id,
             )
             await socket.send(message(KIND.GATEWAY_EXECUTOR_REQUEST, request))
-        async for raw in socket:
-            received = pb.ConnectMessage.FromString(raw)
-            if received.kind == KIND.WORKER_REPLY:
-                reply = pb.SDKResponse.FromString(received.payload)
-                self.replies[reply.request_id] = reply
-                ack = pb.WorkerReplyAckData(request_id=reply.request_id)
-                await socket.send(message(KIND.WORKER_REPLY_ACK, ack))
-            if len(self.replies) == len(self.calls):
-                self.done.set()
+        # A worker may hang up without a good-bye; logged, that would be one more event.
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async for raw in socket:
+                received = pb.ConnectMessage.FromString(raw)
+                if received.kind == KIND.WORKER_REPLY:
+                    reply = pb.SDKResponse.FromString(received.payload)
+                    self.replies[reply.request_id] = reply
+                    ack = pb.WorkerReplyAckData(request_id=reply.request_id)
+                    await socket.send(message(KIND.WORKER_REPLY_ACK, ack))
+                if len(self.replies) == len(self.calls):
+                    self.done.set()
 
 
 def trace_id(run_id: str) -> str:
