@@ -11,7 +11,7 @@ from inngest_plugins.core import Hooks, Layer, PluginsError, Stack, StackEntry
 from inngest_plugins.core._sdk import middleware_of
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ._app import AnyFunction, App
 
@@ -92,19 +92,6 @@ class Report:
     production: bool
     sections: tuple[Section, ...]
     findings: tuple[Finding, ...]
-
-
-@typing.runtime_checkable
-class KnowsFunctions(typing.Protocol):
-    """A plugin whose options name functions, which only a whole app can be held against."""
-
-    def diagnose_functions(self, functions: Sequence[AnyFunction]) -> Iterable[str]:
-        """Tell what is wrong, one sentence for each finding.
-
-        Args:
-            functions: All functions of the app.
-        """
-        ...
 
 
 def examine(app: App) -> Report:
@@ -281,9 +268,8 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
 
 def _name_findings(stack: Stack, functions: Sequence[AnyFunction]) -> Iterator[Finding]:
     for plugin in stack.plugins:
-        if isinstance(plugin, KnowsFunctions):
-            for text in plugin.diagnose_functions(functions):
-                yield Finding("warning", f"plugin {plugin.name}", text)
+        for text in plugin.diagnose_functions(functions):
+            yield Finding("warning", f"plugin {plugin.name}", text)
 
 
 def _double_findings(stack: Stack) -> Iterator[Finding]:

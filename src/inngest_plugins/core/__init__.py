@@ -18,6 +18,7 @@ from ._extras import require_extra
 from ._keys import CallKey
 from ._layers import Layer, Phase
 from ._memos import Memo, MemoError, Memos
+from ._options import check_switch
 from ._outcome import Outcome
 from ._plugin import Hooks, Plugin, StackEntry
 from ._records import HookRecord, record_hooks
@@ -52,6 +53,7 @@ __all__ = [
     "StackEntry",
     "Step",
     "answered_by",
+    "check_switch",
     "record_hooks",
     "require_extra",
 ]

@@ -62,6 +62,18 @@ class StackEntry(ListEntry):
         del stack
         return ()
 
+    def diagnose_functions(self, functions: Sequence[inngest.Function[Any]]) -> Iterable[str]:
+        """Tell `inngest-plugins doctor` which options name functions that the app does not have.
+
+        Args:
+            functions: all functions of the app.
+
+        Returns:
+            One sentence for each finding.
+        """
+        del functions
+        return ()
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 

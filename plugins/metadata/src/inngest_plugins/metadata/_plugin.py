@@ -9,7 +9,7 @@ from types import TracebackType
 
 import anyio.to_thread
 
-from inngest_plugins.core import Call, Layer, Outcome, Plugin, Stack, Step
+from inngest_plugins.core import Call, Layer, Outcome, Plugin, Stack, Step, check_switch
 
 from ._errors import MetadataKeyError
 from ._frame import Frame
@@ -54,7 +54,8 @@ class MetadataPlugin(Plugin):
         timeout: float = 5.0,
     ) -> None:
         self._limits = checked_limits("MetadataPlugin", limits, timeout)
-        _check_switches(strict=strict, realtime=realtime)
+        check_switch("MetadataPlugin(strict=...)", strict)
+        check_switch("MetadataPlugin(realtime=...)", realtime)
         self._realtime = realtime
         self._timeout = timeout
         self._sender = Sender(self._limits, timeout)
@@ -162,15 +163,6 @@ class _AsyncSession(AbstractAsyncContextManager[None]):
         updates = self._state.conclude()
         if updates is not None:
             await anyio.to_thread.run_sync(self._state.deliver, updates, abandon_on_cancel=True)
-
-
-def _check_switches(**switches: object) -> None:
-    for option, value in switches.items():
-        # A text such as "false" would count as True.
-        if not isinstance(value, bool):
-            raise TypeError(
-                f"MetadataPlugin({option}=...) is True or False, not {type(value).__name__}"
-            )
 
 
 def _linked(run_id: object) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Optional
 
-from inngest_plugins.core import Call, Outcome
+from inngest_plugins.core import Call, Outcome, check_switch
 
 from ._privacy import DECRYPTED
 
@@ -50,9 +50,9 @@ class Settings:
                 f"({self.send_decrypted!r},)"
             )
         for switch in ("send_payloads", "propagate", "crons"):
-            _check_switch(switch, getattr(self, switch))
+            check_switch(f"SentryPlugin({switch}=...)", getattr(self, switch))
         if self.flush is not None:
-            _check_switch("flush", self.flush, "True, False or None")
+            check_switch("SentryPlugin(flush=...)", self.flush, "True, False or None")
         seconds: object = self.flush_timeout
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
             raise ValueError(
@@ -72,9 +72,3 @@ def _check(option: str, value: object, allowed: Collection[str]) -> None:
     if value not in allowed:
         shown = ", ".join(repr(one) for one in allowed)
         raise ValueError(f"SentryPlugin({option}={value!r}) is not known: use one of {shown}")
-
-
-def _check_switch(option: str, value: object, allowed: str = "True or False") -> None:
-    # A text such as "false" would count as True.
-    if not isinstance(value, bool):
-        raise TypeError(f"SentryPlugin({option}=...) is {allowed}, not {type(value).__name__}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import inngest
 
-from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Step
+from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Step, check_switch
 
 from ._compilation import compile_schema
 from ._compiled import CompiledSchema
@@ -72,9 +72,10 @@ class ValidationPlugin(Plugin):
             msg = f'on_invalid is "fail" or "drop", not {on_invalid!r}'
             raise ValueError(msg)
         check_engine(engine)
-        _check_switches(
-            incoming=incoming, outgoing=outgoing, require_schema=require_schema, coerce=coerce
-        )
+        check_switch("incoming", incoming)
+        check_switch("outgoing", outgoing)
+        check_switch("require_schema", require_schema)
+        check_switch("coerce", coerce)
         given: object = registry
         if not isinstance(given, SchemaRegistry | None):
             msg = f"registry is a SchemaRegistry, not {type(given).__name__}"
@@ -247,14 +248,6 @@ class ValidationPlugin(Plugin):
             if schema is not None:
                 return subject, schema
         return None
-
-
-def _check_switches(**switches: object) -> None:
-    for option, value in switches.items():
-        # A text such as "false" would count as True.
-        if not isinstance(value, bool):
-            msg = f"{option} is True or False, not {type(value).__name__}"
-            raise TypeError(msg)
 
 
 def _by_name(option: str, schemas: Mapping[K, object] | None, shape: str) -> Mapping[K, object]:
