@@ -11,9 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from tests.composition.composition_app import EVENT, App, order, small_app, whole_app
 from tests.composition.composition_rig import Rig, as_it_was, opener
 from tests.composition.composition_secrets import all_leaks, secret
+from tests.silent_server import silent_server
 
 from inngest_plugins.core import StackEntry, answered_by
 from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
@@ -77,33 +76,13 @@ async def test_an_exporter_that_is_down_changes_nothing(rig: Rig, *, is_async: b
     rig.check_no_leak(played)
 
 
-@contextlib.contextmanager
-def _silent_server() -> Iterator[int]:
-    """A server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        kept: list[socket.socket] = []
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    kept.append(listening.accept()[0])
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
-        for connection in kept:
-            connection.close()
-
-
 @pytest.mark.parametrize("mode", ["refused", "silent"])
 async def test_a_sentry_that_is_down_or_slow_changes_nothing(rig: Rig, mode: str) -> None:
     """When Sentry refuses connections or never answers, failing runs are not held up."""
     bare = as_it_was(await rig.play(whole_app(), order("raise"), "fulfil"), None)
     with contextlib.ExitStack() as stack:
         if mode == "silent":
-            port = stack.enter_context(_silent_server())
+            port = stack.enter_context(silent_server())
         else:
             with socket.create_server(("127.0.0.1", 0)) as closed:
                 port = closed.getsockname()[1]

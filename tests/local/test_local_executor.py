@@ -320,3 +320,4 @@ async def test_closing_right_after_a_cancellation_does_not_hang() -> None:
                 await engine.send(inngest.Event(name="closing/event"))
                 await engine.idle()
                 await engine.cancel(engine.runs[-1])
+        assert engine.runs[-1].status == "Cancelled"

@@ -83,18 +83,21 @@ async def test_runs_requests_steps_and_attempts_are_measured(telemetry: Telemetr
     assert (memoized.count, memoized.sum) == (5, 0 + 0 + 1 + 1 + 2)
 
 
-async def test_payload_sizes_are_bytes_of_json(telemetry: Telemetry) -> None:
-    """The size of outputs, of steps and of the function, is recorded in bytes."""
+@pytest.mark.parametrize(("output", "expected"), [("1234", len('"1234"')), ("é€", 2 + 2 + 3)])
+async def test_payload_sizes_are_bytes_of_json(
+    telemetry: Telemetry, output: str, expected: int
+) -> None:
+    """Sizes are recorded in bytes of UTF-8: text beyond ASCII counts as on the wire, unescaped."""
     client = telemetry.client()
 
     @client.create_function(fn_id="f", trigger=ORDER)
     async def function(ctx: inngest.Context) -> str:
-        return "1234"
+        return output
 
     await telemetry.run(client, function)
 
     size = telemetry.histogram("inngest.payload.size", inngest_payload_direction="output")
-    assert size.sum == len('"1234"')
+    assert size.sum == expected
     received = telemetry.histogram("inngest.payload.size", inngest_payload_direction="input")
     assert received.sum == len("[{}]")
 
@@ -218,20 +221,6 @@ async def test_sets_of_attributes_are_kept_and_their_number_is_bounded(
     assert profile.labels("error.type", "E511") == made[-1]
     assert profile.labels("error.type", "E511") is not made[-1]
     assert all(labels["inngest.function.id"] == "shop-f" for labels in made)
-
-
-async def test_payloads_are_measured_in_bytes_of_utf_8(telemetry: Telemetry) -> None:
-    """Text beyond ASCII counts as what it takes on the wire, unescaped."""
-    client = telemetry.client()
-
-    @client.create_function(fn_id="f", trigger=ORDER)
-    async def function(ctx: inngest.Context) -> str:
-        return "é€"
-
-    await telemetry.run(client, function)
-
-    size = telemetry.histogram("inngest.payload.size", inngest_payload_direction="output")
-    assert size.sum == 2 + 2 + 3
 
 
 async def test_metrics_work_without_tracing() -> None:

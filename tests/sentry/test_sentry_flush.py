@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sentry_sdk
 from sentry_sdk.transport import HttpTransport
+from tests.silent_server import silent_server
 
 from inngest_plugins.sentry import SentryPlugin
 from inngest_plugins.sentry._flush import Flusher, is_serverless
@@ -30,24 +29,10 @@ async def boom(*_: Any) -> None:
 
 
 @pytest.fixture
-def silent_server() -> Iterator[int]:
-    """A server that accepts connections and never answers."""
-    server = socket.create_server(("127.0.0.1", 0), backlog=128)
-    connections: list[socket.socket] = []
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connections.append(server.accept()[0])
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    yield server.getsockname()[1]
-    server.shutdown(socket.SHUT_RDWR)
-    server.close()
-    for connection in connections:
-        connection.close()
-    thread.join()
+def silent_port() -> Iterator[int]:
+    """The port of a server that accepts connections and never answers."""
+    with silent_server() as port:
+        yield port
 
 
 async def longest_pause(work: asyncio.Future[Any]) -> float:
@@ -66,7 +51,7 @@ async def test_silent_endpoint(
     async_shop: MakeShop,
     post: Post,
     body_of: Any,
-    silent_server: int,
+    silent_port: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Ten failing runs whose events nobody takes do not stop the loop, nor wait beyond the limit.
@@ -75,7 +60,7 @@ async def test_silent_endpoint(
     """
     caplog.set_level("CRITICAL", "urllib3.connectionpool")
     client = sentry_sdk.Client(
-        dsn=f"http://key@127.0.0.1:{silent_server}/1",
+        dsn=f"http://key@127.0.0.1:{silent_port}/1",
         transport=HttpTransport,
         default_integrations=False,
         shutdown_timeout=0,
@@ -237,3 +222,4 @@ def test_loop_that_is_gone() -> None:
     while not client.ended:
         time.sleep(0.01)
     flusher.wait_sync(client)
+    assert client.started == 2
