@@ -257,11 +257,12 @@ def no_logging() -> Iterator[None]:
 def alive(run_id: str) -> list[object]:
     """Find what something still holds of a run."""
     gc.collect()
+    # By type, not by isinstance, which asks lazy objects of other libraries for their class.
+    found = [thing for thing in gc.get_objects() if type(thing) in {Call, Ledger, Request}]
     return [
         thing
-        for thing in gc.get_objects()
-        if (isinstance(thing, (Call, Ledger)) and thing.run_id == run_id)
-        or (isinstance(thing, Request) and thing.call.run_id == run_id)
+        for thing in found
+        if (thing.call.run_id if isinstance(thing, Request) else thing.run_id) == run_id
     ]
 
 
