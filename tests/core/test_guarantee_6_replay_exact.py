@@ -309,6 +309,23 @@ def test_nested_step(setting: str, kind: Kind) -> None:
 
 
 @kinds
+def test_nested_step_with_a_memo(setting: str, kind: Kind) -> None:
+    """A step within a step is refused though it has a memo, as the SDK does by itself."""
+
+    async def body(ctx: Any, log: list[str]) -> None:
+        async def outer() -> None:
+            log.append("handler")
+            await ctx.step.run("inner", step(log, "never"))
+
+        await ctx.step.run("outer", outer)
+
+    scene = Scene(setting, kind, body)
+    op = scene.post(memos={"inner": ONE}).op
+    assert (op["displayName"], op["error"]["code"]) == ("outer", "step_nested")
+    assert "never" not in scene.log
+
+
+@kinds
 def test_function_error(setting: str, kind: Kind) -> None:
     """A function that raises has `after_execution`, which the SDK itself leaves out."""
 

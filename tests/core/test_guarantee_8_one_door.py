@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import inspect
 import re
@@ -130,11 +131,13 @@ SIGNATURES = {
     "client_lib:Inngest.send_sync": ["self", "events", "skip_middleware"],
     "execution_lib.v0:ExecutionV0.report_step": ["self", "step_info"],
     "execution_lib.v0:ExecutionV0Sync.report_step": ["self", "step_info"],
+    "execution_lib:ReportedStep.__init__": ["self", "step_signal", "step_info"],
     "step_lib.base:StepMemos.pop": ["self", "hashed_id"],
     "step_lib.step_async:Step.send_event": ["self", "step_id", "events"],
     "step_lib.step_sync:StepSync.send_event": ["self", "step_id", "events"],
     "step_lib.base:ResponseInterrupt.__init__": ["self", "responses"],
     "middleware_lib:MiddlewareManager.transform_input": ["self", "ctx", "function", "steps"],
+    "middleware_lib:MiddlewareManager.before_execution": ["self"],
     "middleware_lib:MiddlewareManager.transform_input_sync": ["self", "ctx", "function", "steps"],
     "errors:is_retriable": ["err"],
     "net:create_headers": ["env", "framework", "server_kind"],
@@ -151,6 +154,7 @@ COROUTINES = {
     "client_lib:Inngest.send",
     "execution_lib.v0:ExecutionV0.report_step",
     "step_lib.step_async:Step.send_event",
+    "middleware_lib:MiddlewareManager.before_execution",
     "middleware_lib:MiddlewareManager.transform_input",
 }
 # Pydantic and dataclass fields, by class.
@@ -275,6 +279,30 @@ def test_the_sentinel_is_what_an_absent_output_is() -> None:
     assert resolve("types:empty_sentinel") is _sdk.EMPTY
     result = inngest.TransformOutputResult(error=None, output=_sdk.EMPTY, step=None)
     assert not result.has_output()
+
+
+@pytest.mark.anyio
+async def test_a_replayed_step_is_what_the_sdk_reports() -> None:
+    """The stand-in for a step with a memo has all that the SDK's own has, but its signals."""
+    info: Any = object()
+    own: Any = resolve("execution_lib:ReportedStep")(asyncio.Future(), info)
+    output, error = resolve("step_lib.base:Output"), resolve("step_lib.base:MemoizedError")
+    replayed = _sdk.ReplayedStep(info, output(data=[1]))
+    assert vars(replayed).keys() == vars(own).keys() - {"_release_signal", "_done_signal"}
+    assert (replayed.info, replayed.output, replayed.error, replayed.skip) == (
+        info,
+        [1],
+        None,
+        own.skip,
+    )
+    async with replayed as entered:
+        assert entered is replayed
+    failed = _sdk.ReplayedStep(
+        info, output(data=None, error=error(message="m", name="N", stack="s"))
+    )
+    assert failed.output is own.output
+    assert isinstance(failed.error, inngest.StepError)
+    assert (failed.error.message, failed.error.name, failed.error.stack) == ("m", "N", "s")
 
 
 def test_the_context_variable_of_groups() -> None:

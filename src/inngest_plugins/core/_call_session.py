@@ -78,17 +78,12 @@ class CallSession:
         call._dispatcher = dispatcher  # noqa: SLF001 - the session owns its call
         self._memos = memos
         self._contexts = Contexts(call, dispatcher, portal, self._failed)
-        # The SDK's own lookup makes a new dict for each step: there the memos are what it has now.
         self.steps = StepReports(
             call,
             dispatcher,
             self._contexts,
             portal,
-            has_memo=(
-                memos.__contains__
-                if self._stack.constant_time_memos
-                else lambda hashed_id: hashed_id in _sdk.memos_of(call.ctx)
-            ),
+            memos=memos if self._stack.constant_time_memos else None,
             begin_execution=self._begin_new_code,
         )
         self._entered = 0

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, cast
 
 import httpx
@@ -112,6 +112,41 @@ def use_constant_time_lookup(ctx: AnyContext) -> dict[str, Output]:
     steps._memos = memos
     steps.pop = pop
     return memos
+
+
+class _NoSignal:
+    """A future that nobody waits for."""
+
+    def set_result(self, result: object) -> None: ...
+
+
+class ReplayedStep(execution_lib.ReportedStep):
+    """What an async function's `step` gets for a step that has a memo.
+
+    The SDK makes two futures for each, a good part of what replaying a step costs; nothing awaits
+    them.
+    """
+
+    _done_signal = _NoSignal()  # type: ignore[assignment]
+
+    def __init__(self, info: StepInfo, memo: Output) -> None:
+        self.error: inngest.StepError | None = None
+        self.info = info
+        self.output: object = EMPTY
+        self.skip = False
+        error = memo.error
+        if error is None:
+            self.output = memo.data
+        else:
+            self.error = inngest.StepError(
+                message=error.message, name=error.name, stack=error.stack
+            )
+
+
+def before_execution_of(ctx: AnyContext) -> Callable[[], Awaitable[object]]:
+    """Return what the execution awaits when an async function comes to its last memo."""
+    manager: Manager = ctx.step._execution._middleware  # type: ignore[union-attr]
+    return manager.before_execution
 
 
 def replace_report_step(ctx: AnyContext, wrap: Callable[[Any], Any]) -> None:

@@ -26,14 +26,15 @@ class StepReports:
         dispatcher: calls the hooks.
         contexts: enters what plugins want around a step.
         portal: runs `async def` hooks of a sync function; None for an async one.
-        has_memo: tells whether a hashed id has a memo that was not consumed yet.
+        memos: what was not consumed yet by hashed id, when it is looked up in constant time;
+            None when the SDK does that, which makes a new dict for each step.
         begin_execution: fires what is due before new code runs, once.
     """
 
     __slots__ = (
         "_begin_execution",
         "_dispatcher",
-        "_has_memo",
+        "_memos",
         "_ran",
         "_stack",
         "call",
@@ -48,7 +49,7 @@ class StepReports:
         contexts: Contexts,
         portal: Portal | None,
         *,
-        has_memo: Callable[[str], bool],
+        memos: dict[str, _sdk.Output] | None,
         begin_execution: Callable[[], Sequence],
     ) -> None:
         self.call = call
@@ -56,7 +57,7 @@ class StepReports:
         self.portal = portal
         self._stack: Stack = call.stack
         self._dispatcher = dispatcher
-        self._has_memo = has_memo
+        self._memos = memos
         self._begin_execution = begin_execution
         self._ran: list[Step] = []
 
@@ -67,14 +68,22 @@ class StepReports:
 
     def report_async(self, original: Any) -> Any:
         """Wrap the execution's coroutine function that the SDK calls when a step is reached."""
+        call = self.call
+        memos = self._memos
+        before_execution = _sdk.before_execution_of(call.ctx)
 
         async def report_step(info: _sdk.StepInfo) -> Any:
-            if self.call.failure is not None:
+            if call.failure is not None:
                 raise _sdk.interrupt_at(info)
             if self._has_memo(info.id):
                 self._consume(info)
-                reported = await original(info)
-                if self.call.failure is not None:
+                if memos is None:
+                    reported = await original(info)
+                else:
+                    reported = _sdk.ReplayedStep(info, memos.pop(info.id))
+                    if not memos:
+                        await before_execution()
+                if call.failure is not None:
                     raise _sdk.interrupt_at(info)
                 return reported
             awaitable, step = advance(sequence := self._reach(info))
@@ -104,6 +113,10 @@ class StepReports:
             return reported if step is None else RunningStep(self, step, reported)
 
         return report_step
+
+    def _has_memo(self, hashed_id: str) -> bool:
+        memos = self._memos
+        return hashed_id in (_sdk.memos_of(self.call.ctx) if memos is None else memos)
 
     def _consume(self, info: _sdk.StepInfo) -> None:
         """The function came to a step that has a memo."""
