@@ -65,7 +65,7 @@ def normalize(value: object, where: str, depth: int = 0) -> Json:
         raise MetadataValueError(f"metadata {where}: nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict):
         return _object(cast("dict[object, object]", value), where, depth)
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         items = cast("list[object] | tuple[object, ...]", value)
         return [
             item if is_plain(item) else normalize(item, f"{where}[{index}]", depth + 1)
