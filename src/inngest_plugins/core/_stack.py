@@ -17,7 +17,7 @@ from ._layers import Layer
 from ._plugin import StackEntry
 
 SDK_LOOKUP_VARIABLE = "INNGEST_PLUGINS_SDK_MEMO_LOOKUP"
-"""Set to 1 to leave the SDK's own memo lookup in place, which is quadratic in the memos."""
+"""Set to 1 to leave replay to the SDK: its memo lookup, which is quadratic, and its futures."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
