@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +64,13 @@ def test_a_key_is_a_name_unless_it_starts_with_a_dollar(
 def test_a_malformed_key_is_refused(key: str) -> None:
     """What does not name exactly one place raises MetadataKeyError."""
     with pytest.raises(MetadataKeyError):
+        parse(key)
+
+
+def test_a_key_is_text() -> None:
+    """A key of another type raises MetadataKeyError, which names the type."""
+    key: Any = 5
+    with pytest.raises(MetadataKeyError, match="a str, not int"):
         parse(key)
 
 

@@ -36,8 +36,9 @@ def parse(key: str) -> Path:
         The path; `("progress",)` for a plain name.
 
     Raises:
-        MetadataKeyError: the key is empty or no such path.
+        MetadataKeyError: the key is empty, no text, or no such path.
     """
+    _check_type(key)
     if not key.startswith("$"):
         if not key:
             raise MetadataKeyError("a metadata key must not be empty")
@@ -69,6 +70,11 @@ def parse(key: str) -> Path:
         raise MetadataKeyError(f"metadata key {key!r}: the first name must not be empty")
     _check_text(key)
     return tuple(segments)
+
+
+def _check_type(key: object) -> None:
+    if not isinstance(key, str):
+        raise MetadataKeyError(f"a metadata key is a str, not {type(key).__name__}")
 
 
 def top_level(path: Path) -> str:
