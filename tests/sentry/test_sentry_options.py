@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
@@ -107,10 +108,12 @@ async def test_trail_of_steps(sentry: Sentry, shop: MakeShop) -> None:
         await step.send_event("tell", inngest.Event(name="shop/paid"))
         await step.wait_for_event("wait", event="shop/never", timeout=1000)
         await step.invoke("call", function=child[0])
+        with contextlib.suppress(inngest.StepError):
+            await step.run("extra", boom)
         await step.run("charge", boom)
 
     sentry.init()
-    app = shop(SentryPlugin())
+    app = shop(SentryPlugin(caught_step_errors="ignore"))
     child.append(app.function(quick, name="quick", event="shop/quick"))
     app.function(body, retries=0)
     await app.run()
@@ -121,6 +124,7 @@ async def test_trail_of_steps(sentry: Sentry, shop: MakeShop) -> None:
         ("info", "step 'tell' done before"),
         ("info", "step 'wait' done before"),
         ("info", "step 'call' done before"),
+        ("error", "step 'extra' failed before"),
         ("error", "step 'charge' failed with ValueError"),
     ]
 

@@ -232,6 +232,19 @@ async def test_sends_of_a_web_request(sentry: Sentry, async_shop: MakeShop) -> N
         assert all(trace["trace_id"] == transaction.trace_id for trace in traces(sentry))
 
 
+async def test_a_transaction_around_the_engine(sentry: Sentry, async_shop: MakeShop) -> None:
+    """A transaction that user code has begun stays, whatever its op, and the run is part of it."""
+    sentry.init(traces_sample_rate=1.0)
+    app = async_shop(SentryPlugin())
+    app.function(three_steps)
+    async with LocalEngine(app.client, app.functions) as engine:
+        with sentry_sdk.start_transaction(op="http.server", name="/checkout") as web:
+            await engine.run(inngest.Event(name="shop/order.placed"))
+    names = [transaction["transaction"] for transaction in sentry.transactions]
+    assert names == ["fulfil"] * 4 + ["/checkout"]
+    assert {trace["trace_id"] for trace in traces(sentry)} == {web.trace_id}
+
+
 async def test_sends_outside_of_a_transaction(sentry: Sentry, async_shop: MakeShop) -> None:
     """Events sent where nothing is traced carry nothing: all runs would share one trace."""
     sentry.init(traces_sample_rate=1.0)

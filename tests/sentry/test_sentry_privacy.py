@@ -118,6 +118,26 @@ async def test_big_payloads(sentry: Sentry, async_shop: MakeShop) -> None:
     assert set(variables(sentry, "charge_card").values()) == {"[Filtered: payload of the run]"}
 
 
+@pytest.mark.parametrize("where", ["function", "step"])
+async def test_unserialisable_output_stays(sentry: Sentry, shop: MakeShop, where: str) -> None:
+    """The report of an output that is not JSON shows none of it, unless payloads are wanted."""
+
+    async def odd() -> object:
+        return {"made here": TOKEN, "odd": {1, 2}}
+
+    async def body(ctx: Any, step: Any) -> Any:
+        return await (step.run("charge", odd) if where == "step" else odd())
+
+    sentry.init()
+    for wanted in (False, True):
+        app = shop(SentryPlugin(send_payloads=wanted))
+        app.function(body, retries=0)
+        await app.run()
+        assert len(sentry.errors) == 1
+        assert leaks(sentry) == ([TOKEN] if wanted else [])
+        sentry.clear()
+
+
 async def test_payloads_on_request(sentry: Sentry, shop: MakeShop) -> None:
     """With send_payloads=True the events' data is sent, and variables are left alone."""
     sentry.init()

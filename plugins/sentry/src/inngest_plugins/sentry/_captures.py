@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +43,7 @@ class Captures:
         client: Sentry's client.
         settings: the user's options.
         memo_data: the memoized values, as the engine sent them.
+        memo_errors: hashed ids of the memoized steps that failed.
         names: what steps of this process have been called.
 
     Attributes:
@@ -52,6 +53,7 @@ class Captures:
 
     __slots__ = (
         "_memo_data",
+        "_memo_errors",
         "_privacy",
         "_started",
         "call",
@@ -68,12 +70,14 @@ class Captures:
         client: BaseClient,
         settings: Settings,
         memo_data: list[object],
+        memo_errors: Collection[str],
         names: StepNames,
     ) -> None:
         self.call = call
         self.client = client
         self.settings = settings
         self._memo_data = memo_data
+        self._memo_errors = memo_errors
         self.names = names
         self._started = time.time()
         self._privacy: Privacy | None = None
@@ -91,6 +95,7 @@ class Captures:
         handled: bool,
         step: Step | None = None,
         outcome: Outcome | None = None,
+        variables: bool = True,
     ) -> None:
         """Report an error of the run, unless user code has reported this very exception.
 
@@ -100,11 +105,13 @@ class Captures:
             handled: whether the run goes on.
             step: the step it is about, if it is about one.
             outcome: for the user's `before_capture`.
+            variables: False where all that the error's frames hold is a payload.
         """
         if self.held.was_reported(error):
             return
         options = self.client.options
-        if not self._rules().allows("frame_variables"):
+        rules = self._rules()
+        if not (rules.allows("frame_variables") and (variables or rules.allows_payloads)):
             # They would be turned into text, most of the work of a capture, to be thrown away.
             options = {**options, "include_local_variables": False}
         event, hint = event_from_exception(
@@ -204,7 +211,7 @@ class Captures:
         yield from self._memo_data
 
     def _replayed_crumbs(self) -> list[dict[str, object]]:
-        """Return a breadcrumb for each step that an earlier request has done.
+        """Return a breadcrumb for each step that has ended in an earlier request.
 
         The engine sends their results under hashed ids; steps that this process has not seen yet
         are called by those.
@@ -218,8 +225,11 @@ class Captures:
                 "timestamp": started,
                 "type": "default",
                 "category": "inngest.step",
-                "level": "info",
-                "message": f"step {self.names.of(call.function_id, hashed)} done before",
+                "level": "error" if (failed := hashed in self._memo_errors) else "info",
+                "message": (
+                    f"step {self.names.of(call.function_id, hashed)} "
+                    f"{'failed' if failed else 'done'} before"
+                ),
             }
             for hashed in call.consumed[-_MAX_REPLAYED:]
         ]

@@ -18,6 +18,7 @@ from ._trace import Carrier, RunTrace
 
 _ENGINE_EVENTS = "inngest/"
 _HTTP_SERVER = "http.server"
+_MADE_BY_HAND = "manual"  # Sentry's default origin; integrations give their own
 
 
 def records_transactions(client: BaseClient) -> bool:
@@ -161,8 +162,9 @@ class RequestTrace:
 def _drop_http_transaction() -> None:
     """Let the web framework's transaction of this request go: it would stand beside ours.
 
-    It is named after the endpoint that serves all functions, and has a trace of its own.
+    It is named after the endpoint that serves all functions, and has a trace of its own. One that
+    user code began is not the framework's: it stands around an engine in the same process.
     """
     ambient = sentry_sdk.get_current_scope().transaction
-    if ambient is not None and ambient.op == _HTTP_SERVER:
+    if ambient is not None and ambient.op == _HTTP_SERVER and ambient.origin != _MADE_BY_HAND:
         ambient.sampled = False

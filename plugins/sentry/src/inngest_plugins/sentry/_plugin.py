@@ -137,7 +137,9 @@ class SentryPlugin(Plugin):
         client = self._active_client(call.client)
         if client is None:
             return None
-        captures = Captures(call, client, self._settings, memo_data, self._names)
+        captures = Captures(
+            call, client, self._settings, memo_data, _failed(call, memo_data), self._names
+        )
         request = Request(captures, carrier)
         if self._flusher is None:
             call.enter(request)
@@ -269,6 +271,13 @@ class _Flushed:
         self._request.__exit__()
         if not self._call.cancelled:
             await self._flusher.wait(self._client)
+
+
+def _failed(call: Call, memo_data: list[object]) -> frozenset[str]:
+    """Return the hashed ids of the memoized steps that failed; most requests have none."""
+    if len(memo_data) == call.memo_count:
+        return frozenset()
+    return frozenset(hashed_id for hashed_id, _ in call.memos.errors())
 
 
 def _take_carriers(call: Call) -> tuple[Carrier | None, list[object]]:

@@ -208,8 +208,14 @@ class Request:
             self._check_in("error")
         if final or self._settings.capture == "every":
             level: Level = "error" if final else "warning"
+            # The frames are those of the JSON encoder, which hold the output.
             self._captures.capture(
-                error, level, handled=not final, step=outcome.step, outcome=outcome
+                error,
+                level,
+                handled=not final,
+                step=outcome.step,
+                outcome=outcome,
+                variables=False,
             )
 
     def _fail_outside_of_outcome(self, failure: BaseException) -> None:
