@@ -218,6 +218,28 @@ def test_an_unknown_layer(layer: Any) -> None:
         Stack(plugin)
 
 
+@pytest.mark.parametrize("fail_open", ["False", 0, 1])
+def test_an_unknown_policy(fail_open: Any) -> None:
+    """What is neither a bool nor None is refused: the text "False" would count as True."""
+    with pytest.raises(HookDefinitionError, match=r"Hooks\('audit'\).fail_open is .*None for"):
+        Hooks("audit", fail_open=fail_open)
+    plugin = Plugin()
+    plugin.fail_open = fail_open
+    with pytest.raises(HookDefinitionError, match=r"fail_open is"):
+        Stack(plugin)
+
+
+@pytest.mark.parametrize("name", [7, None])
+def test_a_name_that_is_none(name: Any) -> None:
+    """Logs and errors need a name."""
+    with pytest.raises(HookDefinitionError, match=r"needs a text"):
+        Hooks(name)
+    plugin = Plugin()
+    plugin.name = name
+    with pytest.raises(HookDefinitionError, match=r"needs a text"):
+        Stack(plugin)
+
+
 def test_names_are_derived_from_classes() -> None:
     """`SentryPlugin` is called "sentry" unless it says otherwise."""
 

@@ -126,3 +126,18 @@ def check_layer(owner: str, layer: object) -> Layer:
         return layer
     known = ", ".join(f"Layer.{member.name}" for member in Layer)
     raise HookDefinitionError(f"{owner}.layer is {layer!r}, which is no layer: use one of {known}")
+
+
+def check_traits(owner: str, name: object, layer: object, fail_open: object) -> None:
+    """Refuse traits of a plugin that would be misread: the text "false" would count as True.
+
+    Raises:
+        HookDefinitionError: its name is no text, its layer no layer, or its policy none.
+    """
+    if not isinstance(name, str):
+        raise HookDefinitionError(f"{owner}.name is {name!r}: it needs a text, for logs and errors")
+    check_layer(owner, layer)
+    if fail_open is not None and not isinstance(fail_open, bool):
+        raise HookDefinitionError(
+            f"{owner}.fail_open is {fail_open!r}: use True, False, or None for the layer's policy"
+        )

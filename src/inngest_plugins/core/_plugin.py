@@ -12,7 +12,7 @@ import inngest
 
 from ._entry import ListEntry
 from ._errors import HookDefinitionError
-from ._hook_names import HOOKS, Hook, check_hook, check_layer, check_no_misspelt_hook
+from ._hook_names import HOOKS, Hook, check_hook, check_layer, check_no_misspelt_hook, check_traits
 from ._layers import Layer
 
 if TYPE_CHECKING:
@@ -268,14 +268,16 @@ class Hooks(StackEntry):
         ```
 
     Raises:
-        HookDefinitionError: for an unknown layer, or a function that cannot serve as the hook.
+        HookDefinitionError: a name that is no text, an unknown layer or policy, or a function
+            that cannot serve as the hook.
     """
 
     def __init__(
         self, name: str, *, layer: Layer = Layer.CONTEXT, fail_open: bool | None = None
     ) -> None:
+        check_traits(f"Hooks({name!r})", name, layer, fail_open)
         self.name = name
-        self.layer = check_layer(f"Hooks({name!r})", layer)
+        self.layer = layer
         self.fail_open = fail_open
         self._functions: dict[str, list[Hook]] = {}
 

@@ -12,7 +12,7 @@ from anyio.from_thread import BlockingPortalProvider
 
 from ._entry import ListEntry
 from ._errors import RegistrationError
-from ._hook_names import HOOKS, INBOUND, Hook, check_layer
+from ._hook_names import HOOKS, INBOUND, Hook, check_traits
 from ._layers import Layer
 from ._plugin import StackEntry
 
@@ -84,7 +84,7 @@ class Stack(ListEntry):
                 )
         _check_unique(flat)
         for entry in flat:
-            check_layer(repr(entry), entry.layer)
+            check_traits(repr(entry), entry.name, entry.layer, entry.fail_open)
         self._plugins = tuple(sorted(flat, key=lambda entry: entry.layer))
         self._hooks = {name: _bind(name, self._plugins) for name in HOOKS}
         self._outer = outer = sum(entry.layer <= Layer.WIRE for entry in self._plugins)
