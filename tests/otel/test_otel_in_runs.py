@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import sqlite3
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -177,6 +179,43 @@ async def test_spans_that_outlive_their_request_are_not_lost(telemetry: Telemetr
 
     assert telemetry.one("long").parent_id == telemetry.one("run shop-f").id
     assert len(telemetry.named("later")) == 1
+
+
+async def test_several_steps_in_one_request_have_a_span_each(telemetry: Telemetry) -> None:
+    """A step that the engine is not told of has its span too, without an outcome."""
+    client = telemetry.client()
+
+    async def never() -> None:
+        with telemetry.tracer.start_as_current_span("in never"):
+            raise inngest.NonRetriableError("never")
+
+    async def traced() -> str:
+        with telemetry.tracer.start_as_current_span("traced"):
+            return "done"
+
+    @client.create_function(fn_id="f", trigger=ORDER)
+    async def function(ctx: inngest.Context) -> None:
+        # The SDK raises this error right here, and does not report the step.
+        with contextlib.suppress(inngest.NonRetriableError):
+            await ctx.step.run("never", never)
+        await asyncio.gather(ctx.step.run("a", traced), ctx.step.run("b", traced))
+
+    answer = await post(client, function, {})
+
+    assert [op["id"] for op in answer.json()] == [sha1(b"a").hexdigest()]
+    names = {span.id: span.name for span in telemetry.spans}
+    assert {
+        (span.name, names.get(span.parent_id), span.attributes.get("inngest.outcome"))
+        for span in telemetry.spans
+        if span.parent_id in names
+    } == {
+        ("step never", "run shop-f", None),
+        ("in never", "step never", None),
+        ("step a", "run shop-f", "completed"),
+        ("traced", "step a", None),
+        ("step b", "run shop-f", None),
+        ("traced", "step b", None),
+    }
 
 
 async def test_spans_of_other_plugins_hooks_are_exported_by_each_request(

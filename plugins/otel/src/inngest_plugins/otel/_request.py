@@ -65,6 +65,13 @@ class StepRecord:
         self.ended_at: int | None = None
         self.duration = 0.0
 
+    def end_span(self) -> None:
+        """End its span, if it still is open and the handler has ended."""
+        span, ended_at = self.span, self.ended_at
+        if span is not None and ended_at is not None:
+            self.span = None
+            span.end(ended_at)
+
 
 class Request:
     """One request that is traced or measured; a context manager that is open as long as it lasts.
@@ -84,7 +91,9 @@ class Request:
         replay_started: when replay began, nanoseconds since the epoch.
         hook_times: hooks of other plugins, and the seconds they took.
         payload_sizes: payloads, "input" or "output", and their bytes.
-        step: the step that ran, if one did.
+        steps: the steps that ran. More than one if user code starts several at once, or catches the
+            error of a step that the engine is not told of.
+        step: the one of them that the engine is told of, once that is known.
         ended: how the step or the function ended, if one did.
         result: what it came to, in words.
         verdict: what it came to, for the ledger.
@@ -113,6 +122,7 @@ class Request:
         "span",
         "started",
         "step",
+        "steps",
         "tracer",
         "verdict",
     )
@@ -138,6 +148,7 @@ class Request:
         self.executed = 0.0
         self.hook_times: list[tuple[str, float]] = []
         self.payload_sizes: list[tuple[str, int]] = []
+        self.steps: list[StepRecord] = []
         self.step: StepRecord | None = None
         self.ended: Ended | None = None
         self.result = ""
@@ -190,6 +201,8 @@ class Request:
         if step is not None:
             self.result = f"step {word}"
             self.verdict = Verdict.REPEATED if outcome.will_retry else Verdict.ADVANCED
+            ran = (record for record in self.steps if record.step.hashed_id == step.hashed_id)
+            self.step = next(ran, None)
         else:
             self.result = word
             self.verdict = Verdict.FAILED_ATTEMPT if outcome.will_retry else Verdict.ENDED
@@ -217,19 +230,16 @@ class Request:
             ledger.in_body = False
             ledger.close(self.verdict, self.raised)
 
-    def end_step(self, outcome: str | None) -> None:
-        """End the span of the step that ran, if it still is open.
+    def end_step(self, outcome: str) -> None:
+        """End the span of the step that the engine is told of.
 
         Args:
-            outcome: what the step came to, or None when the engine will not be told.
+            outcome: what the step came to.
         """
         record = self.step
-        if record is None or record.span is None or record.ended_at is None:
-            return
-        span, record.span = record.span, None
-        if outcome is not None:
-            span.set_attribute(names.OUTCOME, outcome)
-        span.end(record.ended_at)
+        if record is not None and record.span is not None:
+            record.span.set_attribute(names.OUTCOME, outcome)
+            record.end_span()
 
     def fail(self, span: Span, error: BaseException) -> None:
         """Mark a span as failed with an exception."""
@@ -257,7 +267,8 @@ class Request:
 
     def _close(self) -> None:
         self.leave_body()
-        self.end_step(None)
+        for record in self.steps:
+            record.end_span()
         if self.is_recording:
             span, failure = self.span, self.call.failure
             span.set_attribute(names.OUTCOME, self.result)

@@ -35,7 +35,7 @@ class RunningStep:
 
     def __enter__(self) -> None:
         request, record = self._request, self._record
-        request.step = record
+        request.steps.append(record)
         self._started = time.perf_counter()
         if request.ledger is None:
             return
