@@ -128,12 +128,21 @@ def test_what_is_unsafe_or_pointless_is_a_warning(
         ("[audit, Seal(), audit]", "plugin 'audit' (Hooks) is registered twice"),
         ("[Seal]", "Seal stands in middleware=[...] as a class: put an object there"),
         ("[AsyncOnly]", "error  function two: middleware AsyncOnly is asynchronous"),
+        ("['Seal']", "an entry of its middleware is of type str, which the SDK cannot call"),
     ],
 )
 def test_what_cannot_work_is_an_error(examine: Examine, middleware: str, expected: str) -> None:
     """Errors exit with 1."""
     ended = examine(middleware)
     assert expected in ended.out
+    assert ended.code == 1
+
+
+def test_what_the_sdk_refuses_to_register_is_an_error(examine: Examine) -> None:
+    """A function with a wrong trigger would only fail when the app is synced."""
+    wrong = "@client.create_function(fn_id='wrong', trigger='x')\ndef wrong(ctx): ..."
+    ended = examine("[audit]", functions=wrong)
+    assert "function wrong: the SDK refuses its configuration (triggers.0." in ended.out
     assert ended.code == 1
 
 

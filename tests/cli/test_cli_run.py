@@ -183,6 +183,9 @@ asyncio.run(main())
     again = program("run", app, "--journal", journal, "--event", '{"name": "demo/told"}')
     assert "demo-hello" not in again.out
     assert "demo-told  Completed" in again.out
+    idle = program("run", app, "--journal", journal)
+    assert idle.code == 0
+    assert "no run in it is left to finish" in idle.err
 
 
 def test_a_journal_of_another_app_is_refused(
@@ -271,10 +274,12 @@ def test_bad_apps_exit_with_two(program: Program, write_app: WriteApp) -> None:
 
 
 def test_nothing_to_do_is_an_error(program: Program, app: str) -> None:
-    """Without event, function or journal there is nothing to run."""
+    """Without event, function or journal there is nothing to run; the app's events are told."""
     ended = program("run", app)
     assert ended.code == 2
-    assert "give an event with --event" in ended.err
+    assert "give an event with --event; the functions listen to 'demo/" in ended.err
+    missing = program("run", "missing.py")
+    assert "there is no file missing.py" in missing.err
 
 
 @pytest.mark.parametrize("option", ["--html", "--svg"])

@@ -101,6 +101,7 @@ def examine(app: App) -> Report:
     for function in app.functions:
         where = f"function {function.local_id}"
         own = list(typing.cast("Sequence[object]", middleware_of(function)))
+        findings.update(dict.fromkeys(_registration_findings(function)))
         findings.update(dict.fromkeys(_entry_findings([*app.client.middleware, *own], function)))
         try:
             stack = Stack.of(app.client, function)
@@ -211,6 +212,20 @@ def _client_findings(client: inngest.Inngest) -> Iterator[Finding]:
         )
 
 
+def _registration_findings(function: AnyFunction) -> Iterator[Finding]:
+    try:
+        function.get_config("http://localhost")
+    except Exception as error:
+        # The message quotes what the option was given; its second line is the place alone.
+        place = " ".join(str(error).splitlines()[1:2]).strip()
+        yield Finding(
+            "error",
+            f"function {function.local_id}",
+            f"the SDK refuses its configuration ({place}), so it cannot be registered; the "
+            "trigger of an EventType is event_type.trigger()",
+        )
+
+
 def _entry_findings(entries: list[object], function: AnyFunction) -> Iterator[Finding]:
     where = f"function {function.local_id}"
     seen: set[int] = set()
@@ -221,6 +236,14 @@ def _entry_findings(entries: list[object], function: AnyFunction) -> Iterator[Fi
         if _is_ours(entry):
             continue
         name = _name_of(entry)
+        if not callable(entry):
+            yield Finding(
+                "error",
+                where,
+                f"an entry of its middleware is of type {name}, which the SDK cannot call: list "
+                "plugin objects, and inngest.Middleware classes as they are",
+            )
+            continue
         if id(entry) in seen:
             yield Finding("warning", where, f"middleware {name} is listed twice: it runs twice")
         seen.add(id(entry))

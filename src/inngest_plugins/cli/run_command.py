@@ -22,6 +22,7 @@ import typer
 
 from inngest_plugins.core import HookRecord, record_hooks
 from inngest_plugins.local import LocalEngine, LocalEngineError, RealClock, Run, VirtualClock
+from inngest_plugins.local._functions import Trigger
 from inngest_plugins.local._html import render_html
 from inngest_plugins.local._telling import family, tell
 from inngest_plugins.local._timeline import TimelineView
@@ -113,8 +114,6 @@ def run(
     Exit code: 0 when all runs completed, 1 when one did not, 2 for bad input.
     """
     events = None if event is None else read_events(event)
-    if events is None and function is None and journal is None:
-        raise CliError("nothing to do: give an event with --event")
     _check_writable("--html", html)
     _check_writable("--svg", svg)
     os.environ.setdefault("INNGEST_DEV", "1")
@@ -136,6 +135,8 @@ def run(
         # Without the web font that rich names: a picture should not fetch anything.
         drawn = re.sub(r"@font-face \{.*?\}", "", picture.export_svg(title=title), flags=re.DOTALL)
         svg.write_text(drawn, "utf-8")
+    if not runs and events is None and function is None:
+        progress.print(f"{journal}: no run in it is left to finish")
     if as_json:
         typer.echo(json.dumps(story_to_json(story, values=not no_values), indent=2))
     else:
@@ -211,6 +212,8 @@ async def _start(engine: LocalEngine, wish: _Wish, *, unfinished: bool) -> Run |
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     root: Run | None = None
+    if wish.events is None and wish.function is None and wish.journal is None:
+        raise CliError(f"nothing to do: give an event with --event; {_listening(engine)}")
     if wish.function is not None:
         root = await engine.run(wish.events, wish.function, timeout=left())
     elif wish.events is not None:
@@ -228,17 +231,24 @@ async def _start(engine: LocalEngine, wish: _Wish, *, unfinished: bool) -> Run |
 
 
 def _check_triggers(engine: LocalEngine, events: list[inngest.Event]) -> None:
-    triggers = [each for function in engine.functions.values() for each in function.triggers]
+    triggers = _triggers(engine)
     for event in events:
         named = (dataclasses.replace(trigger, expression=None) for trigger in triggers)
         if not any(trigger.accepts({"name": event.name}) for trigger in named):
-            known = sorted({repr(trigger.event) for trigger in triggers if trigger.event})
-            listen = (
-                f"the functions listen to {', '.join(known)}"
-                if known
-                else "no function listens to an event"
-            )
-            raise CliError(f"event {event.name!r} triggers nothing: {listen}")
+            raise CliError(f"event {event.name!r} triggers nothing: {_listening(engine)}")
+
+
+def _listening(engine: LocalEngine) -> str:
+    known = sorted({repr(trigger.event) for trigger in _triggers(engine) if trigger.event})
+    return (
+        f"the functions listen to {', '.join(known)}"
+        if known
+        else "no function listens to an event"
+    )
+
+
+def _triggers(engine: LocalEngine) -> list[Trigger]:
+    return [each for function in engine.functions.values() for each in function.triggers]
 
 
 def _names(events: list[inngest.Event]) -> str:
