@@ -216,7 +216,7 @@ async def test_nothing_is_sent_when_the_engine_says_not_where(telemetry: Telemet
 
 async def test_the_exporter_can_be_used_by_itself(telemetry: Telemetry) -> None:
     """As a plain span exporter it sends the spans of runs, and leaves others out."""
-    client = telemetry.client(inngest_traces=True)
+    client = telemetry.client()
     endpoint = Endpoint(accepted)
     exporter = InngestSpanExporter(client)
     telemetry.provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -227,7 +227,8 @@ async def test_the_exporter_can_be_used_by_itself(telemetry: Telemetry) -> None:
         assert not endpoint.requests
         headers = {"tracestate": "inngest@traceref=x,inngest@fn=y"}
         await post(client, nested(client, telemetry), headers, body())
-        assert {span["name"] for span in endpoint.spans} == {"top", "below", "bad"}
+        assert [span["name"] for span in endpoint.spans] == ["below", "top", "bad"]
+        assert {span["attributes"]["inngest.step.hash"] for span in endpoint.spans} == {HASH_A}
         assert await exporter.export_async([]) is SpanExportResult.SUCCESS
     assert exporter.force_flush()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -96,8 +97,8 @@ class Ledger:
             so that derived ids must not depend on it.
         completion: reads the engine's order of completion off the request.
         keep_messages: whether the texts of exceptions may leave the process.
-        placement: where the engine's own trace view shows the run, or None if the spans of user
-            code need not be gathered for it.
+        trace_headers: the engine's trace headers, lower-case names.
+        gathers: whether the spans of user code are gathered for the engine's own trace view.
     """
 
     def __init__(
@@ -107,11 +108,13 @@ class Ledger:
         root_span_id: int,
         completion: Callable[[], Completion | None],
         keep_messages: bool,
-        placement: Placement | None,
+        trace_headers: Mapping[str, str],
+        gathers: bool,
     ) -> None:
         self.run_id = call.run_id
         self.attempt = call.attempt
-        self.placement = placement
+        self._trace_headers = trace_headers
+        self._gathers = gathers
         self.territory = Territory(call.consumed, completion)
         self.exported: list[ReadableSpan] = []
         """Spans of user code that this request exported, if they are to be collected."""
@@ -127,6 +130,11 @@ class Ledger:
         self._raised: BaseException | None = None
         self.in_body = False
         """Whether the function's code runs. What plugins do before and after is never replayed."""
+
+    @cached_property
+    def placement(self) -> Placement | None:
+        """Where the engine's own trace view shows the run; None if the engine did not say."""
+        return Placement.from_headers(self.run_id, self._trace_headers)
 
     @property
     def closed(self) -> bool:
@@ -296,7 +304,7 @@ class Ledger:
     def _export(self, span: ReadableSpan, forward: Forward) -> None:
         if not self._keep_messages:
             span = without_messages(span)
-        if self.placement is not None and context_of(span).trace_flags.sampled:
+        if self._gathers and context_of(span).trace_flags.sampled and self.placement is not None:
             self.exported.append(span)
         forward(span)
 

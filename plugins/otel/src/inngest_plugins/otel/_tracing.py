@@ -13,7 +13,6 @@ from ._carrier import Carrier
 from ._completion import completion_of
 from ._ledger import LEDGER, Ledger
 from ._parentage import parentage_of
-from ._placement import Placement
 from ._provider import AssignedIds, is_replay_safe
 from ._request import Request, captured
 
@@ -54,9 +53,8 @@ def begin_trace(
         root_span_id=int(span_id),
         completion=lambda: completion_of(call),
         keep_messages=request.keep_messages,
-        placement=(
-            Placement.from_headers(call.run_id, call.trace_headers) if inngest_traces else None
-        ),
+        trace_headers=call.trace_headers,
+        gathers=inngest_traces,
     )
     with AssignedIds(span_id, parentage.trace_id):
         request.span = tracer.start_span(
