@@ -35,8 +35,9 @@ demo-picture: setup ## Draw docs/run.svg anew from a run of the demo.
 	$(RUN) python examples/shop/demo.py --svg docs/run.svg
 
 .PHONY: test
-test: setup ## Run the tests, with branch coverage.
-	$(RUN) pytest --numprocesses auto --reruns 2 --cov --cov-report term
+test: setup ## Run the tests, with branch coverage of all but the slow ones, which it would slow most.
+	$(RUN) pytest --numprocesses auto --reruns 2 -m "not slow" --cov --cov-report term
+	$(RUN) pytest --numprocesses auto --reruns 2 -m slow
 
 .PHONY: test-all
 test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.
