@@ -1,13 +1,15 @@
 """The common forms of the expressions in triggers, waits, cancellations and batches.
 
-Inngest uses CEL (https://github.com/google/cel-spec) and is lenient about it: an attribute that
-an event does not have is ``null``, and values of different types are simply not equal. The CEL
-libraries on PyPI are either strict about both or do not install on every supported Python, so
-this module evaluates the common forms itself: literals, lists, ``event.`` and ``async.`` paths,
-indexing, comparison, ``&& || !``, arithmetic, ``in``, the ternary operator, ``has()``, ``size()``,
+Inngest uses CEL (https://github.com/google/cel-spec) and is lenient about it
+(``pkg/expressions/unknown.go`` of the server): an attribute that an event does not have is
+unknown, which equals ``null`` and nothing else; values of different types are simply not equal;
+``&&`` and ``||`` take any value for true or false, as JavaScript does. The numbers of an event
+are doubles, and doubles and integers do not mix in arithmetic. The CEL libraries on PyPI are
+strict about all that or do not install on every supported Python, so this module evaluates the
+common forms itself: literals, lists, ``event.`` and ``async.`` paths, indexing, comparison,
+``&& || !``, arithmetic, ``in``, the ternary operator, ``has()``, ``size()``,
 ``string() int() double()``, and the string methods ``contains``, ``startsWith``, ``endsWith``,
-``matches``, ``size``, ``lowerAscii``, ``upperAscii``. Anything else is a clear error when the
-expression is first seen.
+``matches``, ``size``. Anything else is a clear error when the expression is first seen.
 """
 
 from __future__ import annotations
@@ -32,6 +34,16 @@ _TOKEN = re.compile(
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 _ROOTS = ("event", "async")
+
+
+class _Unknown:
+    """The value of what an event does not have."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: typing.Final = _Unknown()
 
 
 class ExpressionError(ValueError):
@@ -75,7 +87,7 @@ class Expression:
         return value
 
     def value(self, variables: Mapping[str, Value]) -> Value:
-        """The expression's value, for keys.
+        """The expression's value, for keys; `UNKNOWN` when the event does not have it.
 
         Raises:
             ExpressionError: It cannot be computed.
@@ -218,7 +230,14 @@ class _Parser:
             raise ExpressionError(f"expression {self._source!r}: no method {name}()")
         arity, call = method
         arguments = self._arguments(name, arity)
-        return lambda scope: call(target(scope), *(argument(scope) for argument in arguments))
+
+        def evaluate(scope: Mapping[str, Value]) -> Value:
+            value = target(scope)
+            if value is UNKNOWN:
+                return 0 if name == "size" else False
+            return call(value, *(argument(scope) for argument in arguments))
+
+        return evaluate
 
     def _primary(self) -> _Node:
         kind, text = self._next()
@@ -248,12 +267,12 @@ class _Parser:
         if self._accept("("):
             if name == "has":
                 (argument,) = self._arguments(name, 1)
-                return lambda scope: argument(scope) is not None
+                return lambda scope: argument(scope) is not UNKNOWN
             function = _FUNCTIONS.get(name)
             if function is None:
                 raise ExpressionError(f"expression {self._source!r}: no function {name}()")
             (argument,) = self._arguments(name, 1)
-            return lambda scope: function(argument(scope))
+            return lambda scope: _known(function, argument(scope))
         if name not in _ROOTS:
             raise ExpressionError(
                 f"expression {self._source!r}: unknown name {name!r}, use event or async"
@@ -276,31 +295,41 @@ class _Parser:
 
 def _either(left: _Node, right: _Node, *, decided_by: bool) -> _Node:
     # CEL's logical operators are commutative: an error on one side does not matter when the
-    # other side decides.
-    def decides(node: _Node, scope: Mapping[str, Value]) -> bool:
-        return node(scope) is decided_by
-
-    def evaluate(scope: Mapping[str, Value]) -> bool:
+    # other side decides. It counts as false.
+    def evaluate(scope: Mapping[str, Value]) -> Value:
         try:
-            if decides(left, scope):
-                return decided_by
+            first = left(scope)
         except (TypeError, ArithmeticError, ValueError):
-            if decides(right, scope):
-                return decided_by
+            if _truthy(second := right(scope)) is decided_by:
+                return second
             raise
-        return right(scope) is True
+        return first if _truthy(first) is decided_by else right(scope)
 
     return evaluate
+
+
+def _truthy(value: Value) -> bool:
+    return value is not UNKNOWN and (isinstance(value, (list, dict)) or bool(value))
+
+
+def _known(function: Callable[[Value], Value], value: Value) -> Value:
+    if value is not UNKNOWN:
+        return function(value)
+    return 0 if function is _size else UNKNOWN
 
 
 def _binary(apply: Callable[[Value, Value], Value], left: _Node, right: _Node) -> _Node:
     return lambda scope: apply(left(scope), right(scope))
 
 
+def _from_event(value: Value) -> Value:
+    return float(value) if type(value) is int else value
+
+
 def _attribute(target: _Node, name: str) -> _Node:
     def evaluate(scope: Mapping[str, Value]) -> Value:
         value = target(scope)
-        return value.get(name) if isinstance(value, dict) else None
+        return _from_event(value.get(name, UNKNOWN)) if isinstance(value, dict) else UNKNOWN
 
     return evaluate
 
@@ -309,10 +338,10 @@ def _item(target: _Node, index: _Node) -> _Node:
     def evaluate(scope: Mapping[str, Value]) -> Value:
         value, key = target(scope), index(scope)
         if isinstance(value, dict):
-            return value.get(key)
-        if isinstance(value, list) and type(key) is int and 0 <= key < len(value):
-            return value[key]
-        return None
+            return _from_event(value.get(key, UNKNOWN))
+        if isinstance(value, list) and _is_number(key) and 0 <= key < len(value):
+            return _from_event(value[int(key)])
+        return UNKNOWN
 
     return evaluate
 
@@ -328,15 +357,27 @@ def _is_number(value: Value) -> bool:
 
 
 def _same(left: Value, right: Value) -> bool:
+    if left is UNKNOWN or right is UNKNOWN:
+        return left is None or right is None
     if _is_number(left) and _is_number(right):
-        return bool(left == right)
+        return float(left) == float(right)
     return type(left) is type(right) and bool(left == right)
+
+
+def _zero(value: Value) -> Value:
+    """What ``null`` is beside a value."""
+    return "" if isinstance(value, str) else 0 if _is_number(value) else None
 
 
 def _ordered(
     compare: Callable[[typing.Any, typing.Any], typing.Any],
 ) -> Callable[[Value, Value], bool]:
     def evaluate(left: Value, right: Value) -> bool:
+        if left is UNKNOWN or right is UNKNOWN:
+            # What is unknown is less than anything.
+            return bool(compare(0, 1) if left is UNKNOWN else compare(1, 0))
+        left = _zero(right) if left is None else left
+        right = _zero(left) if right is None else right
         if _is_number(left) and _is_number(right):
             return bool(compare(left, right))
         if isinstance(left, str) and isinstance(right, str):
@@ -365,15 +406,22 @@ def _size(value: Value) -> int:
 
 
 def _add(left: Value, right: Value) -> Value:
-    if (_is_number(left) and _is_number(right)) or type(left) is type(right) in (str, list):
-        return left + right
+    if left is UNKNOWN or right is UNKNOWN:
+        return right if left is UNKNOWN else left
+    if left is None and isinstance(right, (str, int, float)):
+        return right
+    if right is None and isinstance(left, (str, int, float)):
+        return left
+    if type(left) is type(right) and type(left) in (str, list, int, float):
+        total: Value = operator.add(left, right)
+        return total
     raise TypeError("+ needs two numbers, strings or lists")
 
 
 def _numeric(apply: Callable[[Value, Value], Value]) -> Callable[[Value, Value], Value]:
     def evaluate(left: Value, right: Value) -> Value:
-        if not (_is_number(left) and _is_number(right)):
-            raise TypeError("arithmetic needs numbers")
+        if not (_is_number(left) and type(left) is type(right)):
+            raise TypeError("arithmetic needs numbers of one type; those of events are doubles")
         return apply(left, right)
 
     return evaluate
@@ -386,7 +434,15 @@ def _divide(left: Value, right: Value) -> Value:
     return left / right
 
 
+def _modulo(left: Value, right: Value) -> Value:
+    if not isinstance(left, int):
+        raise TypeError("% needs integers")
+    return left - right * _divide(left, right)
+
+
 def _string(value: Value) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -404,7 +460,7 @@ _ARITHMETIC: dict[str, Callable[[Value, Value], Value]] = {
     "-": _numeric(operator.sub),
     "*": _numeric(operator.mul),
     "/": _numeric(_divide),
-    "%": _numeric(operator.mod),
+    "%": _numeric(_modulo),
 }
 _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
     "size": _size,
@@ -418,6 +474,4 @@ _METHODS: dict[str, tuple[int, Callable[..., Value]]] = {
     "endsWith": (1, lambda text, part: _text(text).endswith(_text(part))),
     "matches": (1, lambda text, pattern: re.search(_text(pattern), _text(text)) is not None),
     "size": (0, _size),
-    "lowerAscii": (0, lambda text: _text(text).lower()),
-    "upperAscii": (0, lambda text: _text(text).upper()),
 }
