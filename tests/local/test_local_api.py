@@ -177,6 +177,13 @@ async def test_events_are_checked(bench: Bench) -> None:
         '{"data": {}}',
         '{"name": "a", "data": 3}',
         '{"name": "a", "ts": NaN}',
+        '{"name": "a", "ts": "1"}',
+        '{"name": "a", "ts": 1.5}',
+        '{"name": "a", "ts": -5}',
+        '{"name": "a", "ts": 4102444800001}',
+        '{"name": "a", "id": 5}',
+        '{"name": "a", "v": true}',
+        '{"name": "Inngest/function.failed"}',
     ):
         answer = await bench.http.post("/e/key", content=body)
         assert answer.status_code == 400, body
@@ -186,7 +193,12 @@ async def test_events_are_checked(bench: Bench) -> None:
     )
     assert len(one.json()["ids"]) == 1
     event = bench.engine.events[-1]
-    assert (event["v"], event["data"], event["user"]) == ("2", {}, {"u": 1})
+    assert (event["v"], event["data"], event["user"]) == ("2", None, {"u": 1})
+    for nothing in ("", "[]"):
+        answer = await bench.http.post("/e/key", content=nothing)
+        assert answer.json() == {"ids": [""], "status": 200}
+    await bench.http.post("/e/key", json={"name": "a", "data": {"n": 1, "_inngest": {"x": 1}}})
+    assert bench.engine.events[-1]["data"] == {"n": 1}
     assert (
         await bench.http.post("/fn/register", json={"functions": [{"id": "x"}]})
     ).status_code == 400

@@ -16,7 +16,7 @@ from ._clock import Clock
 from ._errors import LocalEngineError
 from ._events import InvalidEventError, Router
 from ._executor import Executor
-from ._ids import app_uuid, decode_ulid
+from ._ids import app_uuid, decode_ulid, seeded_ulid
 from ._metadata import MetadataRejectedError, apply_update
 from ._protocol import decode, format_instant, steps_json
 from ._realtime import Broker, RealtimeMessage
@@ -139,17 +139,20 @@ class Api:
 
     def _receive_events(self, request: ApiRequest) -> ApiResponse:
         try:
-            body = json.loads(request.body)
+            body = json.loads(request.body or b"[]")
         except ValueError:
             return _error(400, "Unable to process event payload: not JSON")
         events = body if isinstance(body, list) else [body]
         sender, ids = self._sender(request), list[str]()
+        seed = request.headers.get("x-inngest-event-id-seed", "")
         try:
-            for event in events:
-                ids.append(self._router.receive(event, sender=sender))
+            for number, event in enumerate(events, 1):
+                event_id = seeded_ulid(seed, number)
+                ids.append(self._router.receive(event, sender=sender, seeded_id=event_id))
         except InvalidEventError as error:
-            return _json({"ids": ids, "status": 400, "error": str(error)}, 400)
-        return _json({"ids": ids, "status": 200})
+            return _json({"ids": ids or [""], "status": 400, "error": str(error)}, 400)
+        # The server fills a list that has one place at least.
+        return _json({"ids": ids or [""], "status": 200})
 
     def _register_functions(self, request: ApiRequest) -> ApiResponse:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ._clock import Clock
 from ._executor import Executor
-from ._expressions import ExpressionError, parse_expression
+from ._expressions import UNKNOWN, ExpressionError, parse_expression
 from ._functions import BatchRule, FunctionConfig, Trigger
 from ._ids import decode_ulid
 from ._protocol import canonical, decode, format_instant
@@ -21,6 +21,7 @@ from ._store import OpenBatch, ReceivedEvent, Store
 from ._trace_ids import trace_and_span_id
 
 _DAY = 86_400.0
+_EARLIEST, _LATEST = 315_532_800_000, 4_102_444_800_000  # 1980 and 2100 in milliseconds
 _logger = logging.getLogger("inngest_plugins.local")
 
 
@@ -63,15 +64,25 @@ class Router:
         """The functions that the event would start."""
         return [fn for fn in self._functions.values() if self._accepts(fn, event)]
 
-    def receive(self, raw: Json, *, sender: RunState | None = None) -> str:
+    def receive(
+        self, raw: Json, *, sender: RunState | None = None, seeded_id: str | None = None
+    ) -> str:
         """Take in an event from the app or from outside; returns the id the server gives it.
 
+        Args:
+            raw: The event.
+            sender: The run whose code sent it, if that is known.
+            seeded_id: The id that the request asks for. The same one again is the same event,
+                sent again because the first answer got lost: it starts nothing.
+
         Raises:
-            InvalidEventError: It has no name, or its data is not an object.
+            InvalidEventError: The server would refuse it.
         """
         now = self._clock.now()
-        internal_id = self._new_id()
+        internal_id = seeded_id or self._new_id()
         event = _normalise(raw, internal_id, now)
+        if internal_id in self._store.events:
+            return internal_id
         text = canonical(event)
         received = ReceivedEvent(internal_id, text, now)
         self._store.save_event(received)
@@ -112,6 +123,7 @@ class Router:
             parent.steps[step].invoked_run_id = run.id
             self._store.save_run(run)
             self._store.save_step(parent, parent.steps[step])
+        self._dispatch(event, None, is_named=False, trace_id=parent.trace_id)
 
     def fire_cron(self, function: FunctionConfig) -> RunState:
         """Start a cron function as if its time had come now."""
@@ -138,7 +150,7 @@ class Router:
         for internal_id in batch.received:
             self._note_run(self._store.events[internal_id], run)
         for event in batch.events:
-            envelope = json.loads(event)["data"].get("_inngest") or {}
+            envelope = (json.loads(event)["data"] or {}).get("_inngest") or {}
             parent_id, _, step = str(envelope.get("correlation_id", "")).partition(".")
             parent = self._store.runs.get(parent_id)
             if parent is not None and step in parent.steps:
@@ -211,13 +223,15 @@ class Router:
         """Start a run for one event; None when it went into a batch or was started before."""
         if function.idempotency is not None:
             try:
-                value = canonical(function.idempotency.value({"event": event}))
+                value = function.idempotency.value({"event": event})
             except ExpressionError as error:
                 _logger.warning("idempotency of %s is not applied: %s", function.id, error)
             else:
-                key = f"idempotency/{function.id}/{value}"
-                if not self._store.use_key(key, self._clock.now(), _DAY):
-                    return None
+                # ``pkg/execution/ratelimit``: what is false limits nothing.
+                if value is not False and value is not UNKNOWN:
+                    key = f"idempotency/{function.id}/{canonical(value)}"
+                    if not self._store.use_key(key, self._clock.now(), _DAY):
+                        return None
         trace_id = trace_id or _new_trace_id()
         if function.batch is not None and _belongs_in_batch(function, function.batch, event):
             self._add_to_batch(function, function.batch, event, received, trace_id)
@@ -235,7 +249,8 @@ class Router:
         group = "null"
         if rule.key is not None:
             try:
-                group = canonical(rule.key.value({"event": event}))
+                value = rule.key.value({"event": event})
+                group = "null" if value is UNKNOWN else canonical(value)
             except ExpressionError as error:
                 _logger.warning("batch of %s: key is null: %s", function.id, error)
         key = f"{function.id}/{group}"
@@ -274,15 +289,25 @@ def _normalise(raw: Json, internal_id: str, now: float) -> dict[str, Json]:
         raise InvalidEventError("an event must be a JSON object")
     raw = typing.cast("dict[str, Json]", raw)
     name, data, user = raw.get("name"), raw.get("data"), raw.get("user")
-    if not isinstance(name, str) or not name:
-        raise InvalidEventError("Event name is empty")
-    if not isinstance(data, (dict, type(None))) or not isinstance(user, (dict, type(None))):
-        raise InvalidEventError(f"event {name!r}: data and user must be objects")
+    for field, kind in _FIELDS.items():
+        value = raw.get(field)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise InvalidEventError(f"event {name!r}: {field} must be of type {kind.__name__}")
+    if not name:
+        raise InvalidEventError("event name is empty")
+    if name.lower().startswith("inngest/"):
+        raise InvalidEventError(f"event name is reserved for internal use: {name}")
+    instant = raw.get("ts") or int(now * 1000)
+    if instant < _EARLIEST:
+        raise InvalidEventError("timestamp is before Jan 1, 1980")
+    if instant > _LATEST:
+        raise InvalidEventError("timestamp is after Jan 1, 2100")
     event: dict[str, Json] = {
         "name": name,
-        "data": data or {},
+        # The engine's own envelope is not for others to forge.
+        "data": data and {key: value for key, value in data.items() if key != "_inngest"},
         "id": raw.get("id") or internal_id,
-        "ts": raw.get("ts") or int(now * 1000),
+        "ts": instant,
         "user": user or {},
     }
     if raw.get("v"):
@@ -291,6 +316,16 @@ def _normalise(raw: Json, internal_id: str, now: float) -> dict[str, Json]:
         return _plain(event)
     except ValueError as error:
         raise InvalidEventError(f"event {name!r} is not JSON: {error}") from None
+
+
+_FIELDS: dict[str, type] = {
+    "name": str,
+    "data": dict,
+    "id": str,
+    "ts": int,
+    "user": dict,
+    "v": str,
+}
 
 
 def _plain(event: dict[str, Json]) -> dict[str, Json]:

@@ -25,6 +25,7 @@ from ._protocol import (
     build_body,
     build_headers,
     canonical,
+    decode,
     read_answer,
 )
 from ._queue import Job
@@ -108,6 +109,9 @@ class Executor:
         elif job.kind == "invoke":
             self._store.remove_job(job)
             self._memos.resume(run, job.step, canonical(_INVOKE_TIMEOUT), status="TimedOut")
+        elif job.kind == "missing":
+            self._store.remove_job(job)
+            self._refuse_invoke(run, job.step)
         elif job.kind == "edge" or self._wake(run, job):
             await self._call(run, job)
         if run.is_open:
@@ -159,7 +163,7 @@ class Executor:
         except UnreadableOpError as error:
             self._fail_attempt(run, job, error.failure, max_attempts)
         except RunFailureError as error:
-            self._fail(run, str(error), Failure(error.error, 500, no_retry=True))
+            self._fail(run, str(error), error.failure)
         self._store.save_run(run)
 
     def _make_request(
@@ -261,7 +265,23 @@ class Executor:
         else:
             # The child was cancelled: the server stores the whole event, so the step succeeds.
             memo = event
-        self.resume(parent, hashed_id, canonical(memo), status=status)
+        self.resume(parent, hashed_id, canonical(decode(canonical(memo))), status=status)
+
+    def _refuse_invoke(self, run: RunState, hashed_id: str) -> None:
+        """There is no such function: the server tells it as the end of a run that never was."""
+        message = f"could not find function with ID: {run.steps[hashed_id].opts['function_id']}"
+        error = {"message": message, "name": "Error"}
+        correlation_id = f"{run.id}.{hashed_id}"
+        data = {"correlation_id": correlation_id, "error": error, "function_id": "", "run_id": ""}
+        event: dict[str, Json] = {
+            "name": "inngest/function.finished",
+            "id": self._hub.new_id(),
+            "ts": int(self._clock.now() * 1000),
+            "user": {},
+            "data": data,
+        }
+        self._answer_invoke(correlation_id, event)
+        self._hub.publish(event, trace_id=run.trace_id)
 
     def _end_if_stuck(self, run: RunState) -> None:
         """A run with nothing queued, in flight or waited for would stay open for ever."""

@@ -168,9 +168,7 @@ def _expression(source: str | None) -> Expression | None:
 
 
 def _name_matches(pattern: str, name: str) -> bool:
-    if "*" not in pattern:
-        return pattern == name
-    if name.startswith("inngest/"):
-        # The engine's own events start only what asks for them by name.
-        return False
-    return re.fullmatch(".+".join(re.escape(part) for part in pattern.split("*")), name) is not None
+    # As ``pkg/event_trigger_patterns`` of the server: a star stands at the end, after "/" or ".".
+    if pattern.endswith(("/*", ".*")):
+        return pattern == name or name.startswith(pattern[:-1])
+    return pattern == name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import threading
@@ -39,6 +40,27 @@ class UlidFactory:
 def encode_ulid(value: int) -> str:
     """The 26 characters of a 128-bit ULID."""
     return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -5, -5))
+
+
+def seeded_ulid(seed: str, number: int) -> str | None:
+    """The ULID that ``x-inngest-event-id-seed`` asks for, as ``pkg/event/id.go`` makes it.
+
+    Args:
+        seed: ``"<ms since the epoch>,<10 bytes in base64>"``.
+        number: Position of the event in its request, from 1.
+
+    Returns:
+        The ULID; None when the seed is not one.
+    """
+    millis, _, encoded = seed.partition(",")
+    try:
+        entropy, instant = base64.b64decode(encoded, validate=True), int(millis)
+    except ValueError:
+        return None
+    if len(entropy) != 10 or not 0 < instant < 1 << 48:
+        return None
+    last = (int.from_bytes(entropy[6:], "big") + number) & 0xFFFF_FFFF
+    return encode_ulid(instant << 80 | int.from_bytes(entropy[:6], "big") << 32 | last)
 
 
 def decode_ulid(text: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 
-from ._protocol import Failure, canonical, standard_error
+from ._protocol import Failure, canonical, reported_result, standard_error
 from ._run import Json
 from ._state import RunState
 
@@ -28,13 +28,13 @@ def lifecycle_events(
     for position, event in enumerate(events):
         if event["name"] in _QUIET:
             continue
-        envelope = event["data"].get("_inngest")
+        envelope = (event["data"] or {}).get("_inngest")
         correlation_id = envelope.get("correlation_id") if isinstance(envelope, dict) else None
         if correlation_id is None and position > 0:
             continue
         data: dict[str, Json] = {
             "_inngest": {"status": label},
-            "event": event,
+            "event": {**event, "data": event["data"] or {}},
             "events": plain,
             "function_id": run.function_id,
             "run_id": run.id,
@@ -42,19 +42,19 @@ def lifecycle_events(
         if correlation_id is not None:
             data["correlation_id"] = correlation_id
         if run.status == "Completed":
-            data["result"] = _json_or_null(run.output)
+            data["result"] = _json_or_text(run.output)
         elif failure is not None:
-            data["error"], data["result"] = standard_error(failure), failure.error
+            data["error"], data["result"] = standard_error(failure), reported_result(failure)
         common = {"data": data, "ts": int((run.ended_at or 0) * 1000), "user": {}}
         yield {"name": "inngest/function.finished", "id": new_id(), **common}
         if label != "Completed":
             yield {"name": f"inngest/function.{label.lower()}", "id": run.id, **common}
 
 
-def _json_or_null(output: Json) -> Json:
+def _json_or_text(output: Json) -> Json:
     # A function may return NaN, which the SDK sends and no JSON document can hold.
     try:
         canonical(output)
     except ValueError:
-        return None
+        return json.dumps(output)
     return output

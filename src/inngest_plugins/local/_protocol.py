@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import decimal
 import json
 import os
+import sys
 import typing
 from collections.abc import Mapping
 
@@ -26,12 +28,15 @@ MAX_STEP_OUTPUT = 4 * 1024 * 1024
 MAX_STATE = 32 * 1024 * 1024
 MAX_STEPS = 1000
 MAX_WAIT = 366 * 86_400.0
+_MAX_UPSTREAM = 8192
+_EXACT = 2**53
+_LARGEST = int(sys.float_info.max)
 
 
 def canonical(value: Json) -> str:
     """JSON with sorted keys and no spaces, as the server writes it.
 
-    That is RFC 8785 but for number edge cases: integers keep their precision.
+    That is RFC 8785 as far as a JSON parser can tell.
 
     Raises:
         ValueError: The value holds NaN or an infinity.
@@ -42,17 +47,30 @@ def canonical(value: Json) -> str:
 
 
 def decode(text: str | bytes) -> Json:
-    """Parse JSON the way it survives the server: ``1.0`` comes back as ``1``.
+    """Parse JSON the way it survives the server, whose numbers are doubles.
+
+    ``1.0`` comes back as ``1``, and an integer beyond 2**53 as the nearest double, written with
+    the digits that ECMAScript gives it (RFC 8785).
 
     Raises:
         ValueError: It is not JSON.
     """
-    return json.loads(text, parse_float=_number)
+    return json.loads(text, parse_float=_number, parse_int=_integer)
 
 
 def _number(text: str) -> float | int:
     number = float(text)
-    return int(number) if number.is_integer() and abs(number) < 1e21 else number
+    if not number.is_integer() or abs(number) >= 1e21:
+        return number
+    # The shortest digits that name the double, then zeros: not the double's exact value.
+    return int(number) if abs(number) <= _EXACT else int(decimal.Decimal(repr(number)))
+
+
+def _integer(text: str) -> float | int:
+    # Up to 15 digits are below 2**53.
+    if len(text) < 16 or abs(number := int(text)) <= _EXACT:
+        return int(text)
+    return _number(text) if abs(number) < _LARGEST else number
 
 
 def parse_instant(text: str) -> float:
@@ -114,15 +132,22 @@ def build_body(run: RunState, call: Call) -> bytes:
     events = f"[{','.join(run.events)}]"
     steps = steps_json(run)
     use_api = len(steps) + len(events) > MAX_BODY
-    if use_api:
-        context["use_api"] = True
-        steps = "{}"
-    body = (
-        f'{{"ctx":{canonical(context)},"defers":{{}},"event":{run.events[0]},"events":{events},'
-        f'"steps":{steps},"use_api":{"true" if use_api else "false"},'
-        f'"version":{run.request_version}}}'
-    )
-    return body.encode("utf-8", "replace")
+
+    def body() -> bytes:
+        context["use_api"] = use_api
+        text = (
+            f'{{"ctx":{canonical(context)},"defers":{{}},"event":{run.events[0]},'
+            f'"events":{events},"steps":{"{}" if use_api else steps},'
+            f'"use_api":{"true" if use_api else "false"},"version":{run.request_version}}}'
+        )
+        return text.encode("utf-8", "replace")
+
+    encoded = body()
+    if len(encoded) > MAX_BODY:
+        # The events count twice. The server leaves them out together with the memos.
+        use_api, events = True, "[]"
+        encoded = body()
+    return encoded
 
 
 def steps_json(run: RunState) -> str:
@@ -195,12 +220,15 @@ class Failure:
         status: HTTP status.
         no_retry: The app says that trying again is useless.
         retry_after: The raw ``retry-after`` header.
+        label: What the server calls the failure, when it is one of the server's own making and
+            not the app's.
     """
 
     error: dict[str, Json]
     status: int
     no_retry: bool = False
     retry_after: str | None = None
+    label: str | None = None
 
 
 def unwrap(status: int, headers: Mapping[str, str], body: bytes) -> RawAnswer:
@@ -220,7 +248,7 @@ def read_answer(raw: RawAnswer) -> Ops | Result | Failure:
     if raw.failure is not None:
         return _no_answer(raw, raw.failure)
     if "x-inngest-sdk" not in raw.headers:
-        return _no_answer(raw, f"Your server returned HTTP {raw.status} before the SDK responded.")
+        return _no_sdk(raw)
     no_retry = raw.headers.get("x-inngest-no-retry") == "true"
     try:
         body = decode(raw.body) if raw.body else None
@@ -233,7 +261,8 @@ def read_answer(raw: RawAnswer) -> Ops | Result | Failure:
         ops = typing.cast("list[dict[str, Json]]", body)
         return Ops(ops, no_retry, int(version) if version.isdigit() else 2)
     if raw.status == 200:
-        return Result(body)
+        # The server keeps an output as it came; it becomes doubles when an event or a memo has it.
+        return Result(json.loads(raw.body) if raw.body else None)
     error = (
         typing.cast("dict[str, Json]", body)
         if isinstance(body, dict)
@@ -246,10 +275,47 @@ def _no_answer(raw: RawAnswer, message: str) -> Failure:
     return Failure({"name": "Error", "message": message}, raw.status)
 
 
+def _no_sdk(raw: RawAnswer) -> Failure:
+    # ``FatalUpstreamError`` of the server.
+    message = f"Your server returned HTTP {raw.status} before the SDK responded."
+    stack = (
+        "No step output was produced before the request failed \u2014 this can mean a proxy or "
+        "load balancer in front of your app returned an error, or your app was unable to respond."
+    )
+    if raw.body:
+        kind = raw.headers.get("content-type") or "unknown content-type"
+        text = raw.body[:_MAX_UPSTREAM].decode("utf-8", "replace")
+        more = "\n\u2026 (truncated)" if len(raw.body) > _MAX_UPSTREAM else ""
+        stack = f"{stack}\n\nUpstream response ({kind}):\n{text}{more}"
+    error: dict[str, Json] = {"error": message, "message": message, "stack": stack}
+    return Failure({"name": "Server returned a fatal error", **error}, raw.status)
+
+
+def reported_result(failure: Failure) -> Json:
+    """What ``inngest/function.failed`` carries as the result of a run that failed."""
+    if failure.label is None:
+        return failure.error
+    name, message = failure.error["name"], failure.error["message"]
+    full = message if name == "Error" else f"{name}: {message}"
+    error = {"error": full, "name": name, "message": message}
+    if failure.error.get("stack"):
+        error["stack"] = failure.error["stack"]
+    text = json.dumps({"error": error}, ensure_ascii=False, separators=(",", ":"))
+    # Go's encoder makes JSON safe for HTML.
+    return text.translate(_HTML_SAFE)
+
+
+_HTML_SAFE = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"})
+
+
 def standard_error(failure: Failure) -> dict[str, Json]:
-    """The error as ``inngest/function.failed`` carries it."""
+    """The error as ``inngest/function.failed`` carries it (``DriverResponse.StandardError``)."""
+    if failure.label is not None:
+        return {"error": failure.label, "message": reported_result(failure), "name": "Error"}
     label = "NonRetriableError" if failure.no_retry else f"invalid status code: {failure.status}"
-    error: dict[str, Json] = {
-        key: failure.error[key] for key in ("message", "name", "stack") if key in failure.error
-    }
-    return {"error": label, **error}
+    error: dict[str, Json] = {"error": label, "message": label, "name": "Error"}
+    for key in ("error", "message", "name", "stack"):
+        text = failure.error.get(key)
+        if isinstance(text, str) and text:
+            error[key] = text
+    return error

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import typing
 
-JobKind = typing.Literal["edge", "sleep", "wait", "invoke", "finish", "batch"]
+JobKind = typing.Literal["edge", "sleep", "wait", "invoke", "missing", "finish", "batch"]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -17,8 +17,9 @@ class Job:
     Attributes:
         id: Derived from what the job is for, so that the same thing is never queued twice.
         kind: ``edge`` calls the app; ``sleep`` ends a sleep and calls the app; ``wait`` and
-            ``invoke`` are the time limits of such steps; ``finish`` cancels a run that takes too
-            long; ``batch`` closes a batch that is not full.
+            ``invoke`` are the time limits of such steps; ``missing`` answers an invoke of an
+            unknown function; ``finish`` cancels a run that takes too long; ``batch`` closes a
+            batch that is not full.
         run_id: The run, or "" for a batch.
         due: Seconds since the epoch.
         target: For ``edge``: the hash to execute, or "step".

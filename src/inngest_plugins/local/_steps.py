@@ -39,7 +39,14 @@ from ._store import Store
 Op = dict[str, Json]
 
 _INVOKE_LIMIT = 365 * 86_400.0
+# The server looks for the function when the invocation's event comes back to it; that takes longer
+# than it takes to begin with the other steps of a group.
+_MISSING_DELAY = 0.5
 _EXECUTED = ("StepRun", "Step", "StepError", "StepFailed")
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def _memoized(error: Json) -> dict[str, Json]:
@@ -56,9 +63,12 @@ def _memoized(error: Json) -> dict[str, Json]:
 class RunFailureError(Exception):
     """The run fails at once, whatever its attempts."""
 
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.error: dict[str, Json] = {"name": name, "message": message}
+    def __init__(self, name: str, message: str, stack: str = "") -> None:
+        super().__init__(f"{message}: {stack}" if stack else message)
+        error: dict[str, Json] = {"name": name, "message": message}
+        if stack:
+            error["stack"] = stack
+        self.failure = Failure(error, 206, no_retry=True, label=name)
 
 
 class UnreadableOpError(Exception):
@@ -66,7 +76,7 @@ class UnreadableOpError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.failure = Failure({"name": "Error", "message": message}, 206)
+        self.failure = Failure({"name": "Error", "message": message}, 206, label=message)
 
 
 class StepHub(typing.Protocol):
@@ -164,6 +174,9 @@ class Steps:
             UnreadableOpError: An op is malformed or unknown.
         """
         ops = answer.ops
+        # The server looks at the ops' form before it takes anything from the answer.
+        for op in ops:
+            self._check_form(op)
         if run.request_version == -1:
             run.request_version = answer.request_version
         if len(ops) > 1:
@@ -193,9 +206,7 @@ class Steps:
             ) from error
 
     async def _dispatch(self, report: _Report, op: Op) -> bool:
-        handler = self._handlers.get(op["op"])
-        if handler is None:
-            raise ValueError(f"unknown op {op['op']!r}")
+        handler = self._handlers[op["op"]]
         known = report.run.steps.get(op["id"])
         if known is not None and (known.has_memo or op["op"] in _BEGUN_ONCE):
             # Reported again by a discovery that ran beside it: the first report counts.
@@ -220,7 +231,7 @@ class Steps:
     def _ran(self, report: _Report, step: StepState, op: Op) -> bool:
         step.op, step.attempts = "StepRun", report.job.attempt + 1
         memo = canonical({"data": op.get("data")})
-        self._check_size(report.run, memo)
+        self._check_state(report.run, memo)
         self._hub.claim_events(report.run, op.get("data"), report.run.requests[-1].started_at)
         self._finish(report, step, memo, "Completed", race=step.race)
         return False
@@ -282,7 +293,9 @@ class Steps:
         seconds = math.floor(self._clock.from_wall(parse_instant(op["name"])) - now + 0.5)
         if seconds > MAX_WAIT:
             raise RunFailureError(
-                "InngestErrTimeoutTooLong", f"step {step.key!r} sleeps over 366 days"
+                "InngestErrTimeoutTooLong",
+                f'The sleep "{op["name"]}" ends more than one year in the future; '
+                "sleeps may last at most one year.",
             )
         step.opts = {"until": op["name"]}
         self._begin(run, step, "Sleeping")
@@ -303,12 +316,22 @@ class Steps:
         run = report.run
         opts: dict[str, Json] = dict(op["opts"])
         event = opts["event"] = op["name"]
-        timeout = self._timeout(step, opts["timeout"])
         if opts.get("if"):
             try:
                 parse_expression(opts["if"])
             except ExpressionError as error:
-                raise RunFailureError("InvalidExpression", f"step {step.key!r}: {error}") from None
+                raise RunFailureError(
+                    "InvalidExpression",
+                    "Wait for event If expression failed to compile",
+                    f"step {step.key!r}: {error}",
+                ) from None
+        timeout = parse_duration(opts["timeout"])
+        if timeout > MAX_WAIT:
+            raise RunFailureError(
+                "InngestErrTimeoutTooLong",
+                f'The wait-for-event timeout "{opts["timeout"]}" expires more than one year in '
+                "the future; timeouts may last at most one year.",
+            )
         step.opts = opts
         self._begin(run, step, "Waiting")
         self._store.add_wait(event, run.id, step.hashed_id)
@@ -317,15 +340,15 @@ class Steps:
 
     def _invoke(self, report: _Report, step: StepState, op: Op) -> bool:
         run, opts = report.run, op["opts"]
-        timeout = self._timeout(step, opts["timeout"]) if opts.get("timeout") else _INVOKE_LIMIT
+        timeout = parse_duration(opts["timeout"]) if opts.get("timeout") else _INVOKE_LIMIT
         step.opts = opts
         self._begin(run, step, "Invoking")
         self._time_limit("invoke", run, step, timeout)
         function = self._functions.get(opts["function_id"])
         if function is None:
-            message = f"could not find function with ID: {opts['function_id']}"
-            error = {"error": {"message": message, "name": "Error"}}
-            self._memos.resume(run, step.hashed_id, canonical(error), status="Failed")
+            due = self._clock.now() + _MISSING_DELAY
+            job = f"{run.id}/{step.hashed_id}/missing"
+            self._store.put_job(Job(job, "missing", run.id, due, step=step.hashed_id))
         else:
             event = self._invocation(run, step, function, opts.get("payload") or {}, timeout)
             self._hub.start_invoked(function, event, parent=run, step=step.hashed_id)
@@ -376,14 +399,6 @@ class Steps:
             event["v"] = payload["v"]
         return event
 
-    def _timeout(self, step: StepState, text: str) -> float:
-        seconds = parse_duration(text)
-        if seconds > MAX_WAIT:
-            raise RunFailureError(
-                "InngestErrTimeoutTooLong", f"step {step.key!r} waits over 366 days"
-            )
-        return seconds
-
     def _time_limit(
         self, kind: typing.Literal["wait", "invoke"], run: RunState, step: StepState, after: float
     ) -> None:
@@ -416,16 +431,20 @@ class Steps:
         self._finish(report, step, canonical({"error": error}), "Failed", race=step.race)
         return False
 
-    def _check_size(self, run: RunState, memo: str) -> None:
-        size = len(memo.encode("utf-8", "replace"))
-        if size > MAX_STEP_OUTPUT:
+    def _check_form(self, op: Op) -> None:
+        if op.get("op") not in self._handlers:
+            raise UnreadableOpError(f"The app reported an unknown op {op.get('op')!r}.")
+        if op["op"] in _EXECUTED and _size(canonical(op.get("data"))) > MAX_STEP_OUTPUT:
+            raise UnreadableOpError(
+                f"error validating generator opcode {op.get('id')}: "
+                "step output size is greater than the limit"
+            )
+
+    def _check_state(self, run: RunState, memo: str) -> None:
+        if _size(memo) + sum(len(step.memo) for step in run.steps.values()) > MAX_STATE:
             raise RunFailureError(
                 "InngestErrStateOverflowed",
-                f"The step output is {size} bytes, the limit is {MAX_STEP_OUTPUT}.",
-            )
-        if size + sum(len(step.memo) for step in run.steps.values()) > MAX_STATE:
-            raise RunFailureError(
-                "InngestErrStateOverflowed", f"The run's state exceeds {MAX_STATE} bytes."
+                f"The function run exceeded the state size limit of {MAX_STATE} bytes.",
             )
 
 
