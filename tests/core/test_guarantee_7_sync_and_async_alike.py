@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import inngest
 import pytest
 from tests.core.core_protocol import (
@@ -24,6 +26,7 @@ from tests.core.core_spies import AsyncSpy, Spy, of
 
 from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, Send, Step
 
+T = TypeVar("T")
 USER: ContextVar[str] = ContextVar("user", default="nobody")
 
 
@@ -369,3 +372,99 @@ def test_contexts_of_the_call_in_async_functions(setting: str) -> None:
 
     assert serve(setting, body, Opening()).post().status == 200
     assert log == ["third", "second", "first"]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_an_async_hook_may_enter_contexts_of_the_call(setting: str) -> None:
+    """What a coroutine hook opens is there for the function, and closed in the same thread."""
+    log: list[str] = []
+    threads: set[int] = set()
+
+    @contextlib.contextmanager
+    def context(name: str) -> Iterator[str]:
+        threads.add(threading.get_ident())
+        yield name
+        threads.add(threading.get_ident())
+        log.append(name)
+
+    class Opening(Plugin):
+        async def transform_input(self, call: Call) -> None:
+            assert call.enter(context("first")) == "first"
+            await asyncio.sleep(0)
+            call.set_context(USER, "ada")
+
+        async def before_execution(self, call: Call) -> None:
+            log.append(USER.get())
+            with pytest.raises(LookupError, match="broken"):
+                call.enter(broken())
+            assert call.enter(context("second")) == "second"
+
+    @contextlib.contextmanager
+    def broken() -> Iterator[None]:
+        raise LookupError("broken")
+        yield
+
+    async def body(ctx: Any) -> None:
+        threads.add(threading.get_ident())
+        log.append(USER.get())
+
+    assert serve(setting, body, Opening()).post().status == 200
+    assert log == ["ada", "ada", "second", "first"]
+    assert len(threads) == 1
+    assert USER.get() == "nobody"
+
+
+@pytest.mark.parametrize("setting", SYNC_SETTINGS)
+def test_a_context_that_an_async_hook_enters_may_send(setting: str) -> None:
+    """The hooks of that send do not wait for the loop that waits for the context."""
+    seen: list[str] = []
+
+    class Sending(Plugin):
+        async def transform_input(self, call: Call) -> None:
+            call.enter(announced(call))
+
+        async def before_send_events(self, send: Send) -> None:
+            await asyncio.sleep(0)
+            seen.extend(event.name for event in send.events)
+
+    @contextlib.contextmanager
+    def announced(call: Call) -> Iterator[None]:
+        call.client.send_sync(inngest.Event(name="shop/begun"))
+        yield
+        call.client.send_sync(inngest.Event(name="shop/ended"))
+
+    async def body(ctx: Any) -> None:
+        return None
+
+    app = serve(setting, body, Sending())
+    with Engine().serving(app.client), anyio.from_thread.start_blocking_portal() as portal:
+        reply = portal.call(_within, 20.0, app.post)
+    assert reply.status == 200
+    assert seen == ["shop/begun", "shop/ended"]
+
+
+@pytest.mark.parametrize("setting", SYNC_SETTINGS)
+def test_a_task_that_a_hook_leaves_behind_enters_nothing(setting: str) -> None:
+    """The function's thread is back in the function: an error says so, and nothing hangs."""
+    refused = threading.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    class Leaving(Plugin):
+        async def before_execution(self, call: Call) -> None:
+            async def late() -> None:
+                await asyncio.sleep(0.02)
+                with pytest.raises(TypeError, match="another thread than that of the sync"):
+                    call.enter(contextlib.nullcontext())
+                refused.set()
+
+            tasks.append(asyncio.create_task(late()))
+
+    async def body(ctx: Any) -> None:
+        assert refused.wait(10)
+
+    assert serve(setting, body, Leaving()).post().status == 200
+
+
+async def _within(seconds: float, work: Callable[[], T]) -> T:
+    with anyio.fail_after(seconds):
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import inngest
 
+from ._drive import NotWaitingError
 from ._errors import CallEndedError, RegistrationError
 from ._keys import Keyed
 from ._layers import Phase
@@ -18,6 +19,7 @@ from ._sdk import handler_of
 
 if TYPE_CHECKING:
     from ._dispatch import Dispatcher
+    from ._drive import Portal
     from ._memos import Memos
     from ._stack import BoundHook, Stack
     from ._step import Step
@@ -77,6 +79,7 @@ class Call(Keyed):
         "_executing",
         "_headers",
         "_op_rules",
+        "_portal",
         "_provided",
         "_thread",
         "app_id",
@@ -136,6 +139,7 @@ class Call(Keyed):
         self._attachments: dict[str, dict[str, Any]] | None = None
         self._event_attachments: dict[str, Any] | None = None
         self._dispatcher: Dispatcher | None = None
+        self._portal: Portal | None = None
         self._thread = threading.get_ident()
 
     # ------------------------------------------------------------ the run
@@ -257,9 +261,12 @@ class Call(Keyed):
 
         Raises:
             TypeError: it is an async context manager (use `await call.enter_async(...)`), or this
-                is an `async def` hook of a sync function, which runs in another thread than the
-                function, where context variables could not be undone.
+                is a thread that neither runs a sync function nor a hook of it.
             CallEndedError: the call is over.
+
+        An `async def` hook of a sync function runs in another thread than the function, which
+        enters the context meanwhile: context variables are set for the function, its steps and
+        the hooks that follow, and not for the rest of that hook.
         """
         self._check_open("enter")
         if not hasattr(context, "__enter__"):
@@ -271,12 +278,17 @@ class Call(Keyed):
             if hasattr(context, "__aenter__"):
                 raise TypeError(f"{type(context).__name__} is an async context manager: {advice}")
             raise TypeError(f"{type(context).__name__} is no context manager")
-        if not self.is_async and threading.get_ident() != self._thread:
-            raise TypeError(
-                f"call.enter was used from another thread than that of the sync function "
-                f"{self.function_id!r}: write the hook as a plain def"
-            )
-        value = context.__enter__()
+        if self._portal is None or threading.get_ident() == self._thread:
+            value = context.__enter__()
+        else:
+            try:
+                # What it sets has to be there for the function, and to be undone where it was set.
+                value = self._portal.in_function_thread(context.__enter__)
+            except NotWaitingError:
+                raise TypeError(
+                    "call.enter was used from another thread than that of the sync function "
+                    f"{self.function_id!r}: use it in the function or in a hook"
+                ) from None
         self._contexts.append((self._running, context))
         return value
 

@@ -76,6 +76,7 @@ class CallSession:
         self._stack: Stack = call.stack
         self._dispatcher = dispatcher
         call._dispatcher = dispatcher  # noqa: SLF001 - the session owns its call
+        call._portal = portal  # noqa: SLF001
         self._memos = memos
         self._contexts = Contexts(call, dispatcher, portal, self._failed)
         self.steps = StepReports(

@@ -7,9 +7,13 @@ awaitable to an event loop in a thread of its own (anyio's blocking portal).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import Future
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from contextvars import ContextVar
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar, cast
 
 import anyio.from_thread
 
@@ -64,15 +68,30 @@ def start_async(sequence: Sequence[None]) -> Coroutine[Any, Any, None] | None:
     return None if awaitable is None else resume(sequence, awaitable)
 
 
-class Portal:
-    """Runs awaitables to completion from a sync function; starts its thread on first use."""
+Request = tuple[Callable[[], Any], "Future[Any]"]
 
-    __slots__ = ("_exit", "_portal", "_provider")
+_lending: Final[ContextVar[bool]] = ContextVar("inngest_plugins_lending", default=False)
+"""Whether this thread does something that an `async def` hook waits for, and its loop with it."""
+
+
+class NotWaitingError(Exception):
+    """The thread of the sync function is not waiting for an `async def` hook."""
+
+
+class Portal:
+    """Runs awaitables to completion from a sync function; starts its thread on first use.
+
+    While the function's thread waits for them, they can have it do what has to be done there.
+    """
+
+    __slots__ = ("_exit", "_inbox", "_lock", "_portal", "_provider")
 
     def __init__(self, provider: anyio.from_thread.BlockingPortalProvider) -> None:
         self._provider = provider
         self._exit: ExitStack | None = None
         self._portal: anyio.from_thread.BlockingPortal | None = None
+        self._inbox: SimpleQueue[Request | Future[Any]] | None = None
+        self._lock = threading.Lock()
 
     @property
     def blocking(self) -> anyio.from_thread.BlockingPortal:
@@ -89,7 +108,7 @@ class Portal:
             return result  # type: ignore[return-value]
         while True:
             try:
-                value = self.blocking.call(_wait_for, awaitable)
+                value = self._finish(awaitable)
             except BaseException as err:
                 step = _thrower(sequence, err)
             else:
@@ -100,11 +119,59 @@ class Portal:
                 finished: T = done.value
                 return finished
 
+    def in_function_thread(self, action: Callable[[], T]) -> T:
+        """Have the function's thread do something; called from the thread of the hooks.
+
+        Raises:
+            NotWaitingError: that thread is elsewhere: in the function, or in another call.
+        """
+        answer: Future[Any] = Future()
+        with self._lock:
+            if self._inbox is None:
+                raise NotWaitingError
+            self._inbox.put((action, answer))
+        return cast("T", answer.result())
+
+    def _finish(self, awaitable: Awaitable[Any]) -> Any:
+        """Wait for the portal, and do meanwhile what it asks of this thread."""
+        if _lending.get():
+            # The loop of the portal waits for this thread.
+            with anyio.from_thread.start_blocking_portal() as own:
+                return own.call(_wait_for, awaitable)
+        portal = self.blocking
+        inbox: SimpleQueue[Request | Future[Any]] = SimpleQueue()
+        with self._lock:
+            self._inbox = inbox
+        try:
+            done = portal.start_task_soon(_wait_for, awaitable)
+            done.add_done_callback(inbox.put)
+            while not isinstance(request := inbox.get(), Future):
+                _lend(*request)
+        finally:
+            with self._lock:
+                self._inbox = None
+            while not inbox.empty():
+                if not isinstance(request := inbox.get(), Future):
+                    request[1].set_exception(NotWaitingError())
+        return done.result()
+
     def close(self) -> None:
         """Let go of the thread; it ends when no other call uses it."""
         if self._exit is not None:
             self._exit.close()
             self._exit = self._portal = None
+
+
+def _lend(action: Callable[[], Any], answer: Future[Any]) -> None:
+    token = _lending.set(True)
+    try:
+        answer.set_result(action())
+    except BaseException as err:
+        answer.set_exception(err)
+        if not isinstance(err, Exception):
+            raise
+    finally:
+        _lending.reset(token)
 
 
 async def _wait_for(awaitable: Awaitable[Any]) -> Any:
