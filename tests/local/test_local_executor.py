@@ -137,6 +137,20 @@ async def test_limits_fail_the_run_at_once(ops: list[dict[str, Json]], name: str
     assert len(run.requests) == 1
 
 
+async def test_step_limit() -> None:
+    """A run with 1,000 steps is not called again, even if it would only have to return."""
+
+    def answer(body: dict[str, Json], step: str) -> tuple[int, Json]:
+        n = len(body["ctx"]["stack"]["stack"])
+        return (206, [op(f"s{n}", "StepRun", data=n)]) if n < 1000 else (200, n)
+
+    run = await run_scripted(answer)
+    assert run.status == "Failed"
+    assert run.error is not None
+    assert run.error["name"] == "InngestErrFunctionOverflowed"
+    assert len(run.requests) == len(run.steps) == 1000
+
+
 async def test_state_limit() -> None:
     """Memos together may have 32 MiB."""
 

@@ -56,8 +56,11 @@ class LocalEngine:
       are not applied: every event starts its run at once. A warning names such functions. Because
       nothing waits for capacity, ``timeouts.start`` never strikes.
     - Expressions (``if``, trigger conditions, keys) are evaluated in the common forms of CEL; an
-      unsupported one is an error when it is first seen.
-    - Integers keep their precision; the real server rounds those beyond 2**53 (not verified).
+      unsupported one (macros such as ``exists()``, maps, ``date()``, ``uint()``) is an error when
+      it is first seen. The error of a condition that the server cannot read either has a
+      ``stack`` of its own wording, and so has the refusal of an event with fields of wrong types.
+    - Of members of a parallel group that end at the same moment, those of the real server end in
+      any order; here in that of the group.
     - The events of ``client.send`` and ``send_sync`` are attributed to runs (`Run.events_sent`)
       as far as that is visible: calls from a sync function outside of a step are attributed only
       while no other run is active.

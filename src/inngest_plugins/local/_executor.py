@@ -18,6 +18,7 @@ from ._inference import Infer
 from ._lifecycle import lifecycle_events
 from ._memos import Memos
 from ._protocol import (
+    MAX_STEPS,
     Call,
     Failure,
     RawAnswer,
@@ -27,6 +28,7 @@ from ._protocol import (
     canonical,
     decode,
     read_answer,
+    too_many_steps,
 )
 from ._queue import Job
 from ._retries import Retries
@@ -133,6 +135,10 @@ class Executor:
         function = self._functions.get(run.function_id)
         max_attempts = function.max_attempts if function else 1
         planned_only, version = run.force_plan, run.request_version
+        if len(run.stack) >= MAX_STEPS:
+            failure = too_many_steps()
+            self._fail(run, str(failure.error["message"]), failure)
+            return
         if job.kind == "sleep" and planned_only and version >= 2:
             # The server resets the flag when a sleep wakes up, but after it has read the flag for
             # this very request.

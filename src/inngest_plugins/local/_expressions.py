@@ -405,6 +405,10 @@ def _size(value: Value) -> int:
     return len(value)
 
 
+def _sum(left: Value, right: Value) -> Value:
+    return left + right
+
+
 def _add(left: Value, right: Value) -> Value:
     if left is UNKNOWN or right is UNKNOWN:
         return right if left is UNKNOWN else left
@@ -413,9 +417,8 @@ def _add(left: Value, right: Value) -> Value:
     if right is None and isinstance(left, (str, int, float)):
         return left
     if type(left) is type(right) and type(left) in (str, list, int, float):
-        total: Value = operator.add(left, right)
-        return total
-    raise TypeError("+ needs two numbers, strings or lists")
+        return _sum(left, right)
+    raise TypeError("+ needs two numbers of one type, two strings or two lists")
 
 
 def _numeric(apply: Callable[[Value, Value], Value]) -> Callable[[Value, Value], Value]:

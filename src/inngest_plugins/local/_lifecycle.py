@@ -44,7 +44,9 @@ def lifecycle_events(
         if run.status == "Completed":
             data["result"] = _json_or_text(run.output)
         elif failure is not None:
-            data["error"], data["result"] = standard_error(failure), reported_result(failure)
+            data["error"] = standard_error(failure)
+            if not failure.is_without_result:
+                data["result"] = reported_result(failure)
         common = {"data": data, "ts": int((run.ended_at or 0) * 1000), "user": {}}
         yield {"name": "inngest/function.finished", "id": new_id(), **common}
         if label != "Completed":

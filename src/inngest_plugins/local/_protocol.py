@@ -222,6 +222,7 @@ class Failure:
         retry_after: The raw ``retry-after`` header.
         label: What the server calls the failure, when it is one of the server's own making and
             not the app's.
+        is_without_result: Whether the server tells of the failure without a result.
     """
 
     error: dict[str, Json]
@@ -229,6 +230,18 @@ class Failure:
     no_retry: bool = False
     retry_after: str | None = None
     label: str | None = None
+    is_without_result: bool = False
+
+
+def too_many_steps() -> Failure:
+    """The failure of a run that has as many steps as it may have (``checkStepLimit``)."""
+    error: dict[str, Json] = {
+        "error": "function has too many steps",
+        "name": "InngestErrFunctionOverflowed",
+        "message": f"The function run exceeded the step limit of {MAX_STEPS} steps.",
+    }
+    label = json.dumps({"error": error}, separators=(",", ":"))
+    return Failure(error, 0, no_retry=True, label=label, is_without_result=True)
 
 
 def unwrap(status: int, headers: Mapping[str, str], body: bytes) -> RawAnswer:
@@ -311,7 +324,8 @@ _HTML_SAFE = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u
 def standard_error(failure: Failure) -> dict[str, Json]:
     """The error as ``inngest/function.failed`` carries it (``DriverResponse.StandardError``)."""
     if failure.label is not None:
-        return {"error": failure.label, "message": reported_result(failure), "name": "Error"}
+        message = failure.label if failure.is_without_result else reported_result(failure)
+        return {"error": failure.label, "message": message, "name": "Error"}
     label = "NonRetriableError" if failure.no_retry else f"invalid status code: {failure.status}"
     error: dict[str, Json] = {"error": label, "message": label, "name": "Error"}
     for key in ("error", "message", "name", "stack"):

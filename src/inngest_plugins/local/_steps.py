@@ -181,7 +181,7 @@ class Steps:
             run.request_version = answer.request_version
         if len(ops) > 1:
             run.force_plan = True
-        if len(ops) > MAX_STEPS or len(run.steps) > MAX_STEPS:
+        if len(ops) > MAX_STEPS:
             raise RunFailureError(
                 "InngestErrFunctionOverflowed",
                 f"The function run exceeded the step limit of {MAX_STEPS} steps.",
