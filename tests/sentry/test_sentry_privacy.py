@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentry_sdk
+from sentry_sdk.consts import DEFAULT_OPTIONS
 from sentry_sdk.integrations.fastapi import FastApiIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
@@ -116,6 +117,37 @@ async def test_big_payloads(sentry: Sentry, async_shop: MakeShop) -> None:
     app.function(fails_itself, retries=0)
     await app.run({**PAYLOAD, "rows": [f"row number {n}" for n in range(3000)]})
     assert set(variables(sentry, "charge_card").values()) == {"[Filtered: payload of the run]"}
+
+
+@pytest.mark.skipif("enable_logs" not in DEFAULT_OPTIONS, reason="sentry-sdk has no logs yet")
+async def test_structured_logs(sentry: Sentry, shop: MakeShop) -> None:
+    """The texts of Sentry's structured logs leave a stack with secrets only when asked for."""
+    seen: list[str] = []
+
+    def before_send_log(log: Any, hint: Any) -> Any:
+        seen.append(log["body"])
+        return log
+
+    async def body(ctx: Any, step: Any) -> None:
+        card = ctx.event.data["card"]
+        logs: Any = sentry_sdk
+        logs.logger.warning("charging {card}", card=card, attributes={"mail": MAIL})
+
+    sentry.init(enable_logs=True, before_send_log=before_send_log)
+    for plugins, text in (
+        ([SentryPlugin(), Secret()], "[Filtered]"),
+        ([SentryPlugin(send_decrypted=["log_messages"]), Secret()], f"charging {CARD}"),
+        ([SentryPlugin()], f"charging {CARD}"),
+    ):
+        app = shop(*plugins)
+        app.function(body)
+        await app.run(PAYLOAD)
+        sentry_sdk.get_client().flush()
+        assert seen == [text]
+        assert leaks(sentry) == ([] if text == "[Filtered]" else [CARD, MAIL])
+        assert "sentry.severity_text" in sentry.text
+        seen.clear()
+        sentry.clear()
 
 
 @pytest.mark.parametrize("where", ["function", "step"])

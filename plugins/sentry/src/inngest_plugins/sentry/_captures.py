@@ -110,7 +110,7 @@ class Captures:
         if self.held.was_reported(error):
             return
         options = self.client.options
-        rules = self._rules()
+        rules = self.rules()
         if not (rules.allows("frame_variables") and (variables or rules.allows_payloads)):
             # They would be turned into text, most of the work of a capture, to be thrown away.
             options = {**options, "include_local_variables": False}
@@ -170,7 +170,7 @@ class Captures:
         return event
 
     def _complete(self, raw: Any, marks: Mapping[str, Any], *, is_transaction: bool) -> None:
-        call, privacy = self.call, self._rules()
+        call, privacy = self.call, self.rules()
         contexts = raw.setdefault("contexts", {})
         if (raw.get("transaction_info") or {}).get("source") in _FRAMEWORK_SOURCES:
             raw["transaction"] = self.name
@@ -196,7 +196,8 @@ class Captures:
         )
         finish(raw, longest=self.client.options.get("max_value_length"))
 
-    def _rules(self) -> Privacy:
+    def rules(self) -> Privacy:
+        """Return what may leave."""
         if self._privacy is None:
             settings = self.settings
             self._privacy = Privacy(

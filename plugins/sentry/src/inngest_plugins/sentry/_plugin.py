@@ -26,6 +26,7 @@ from inngest_plugins.core import (
 
 from ._captures import Captures
 from ._flush import Flusher, is_serverless
+from ._logs import filter_sent_logs
 from ._performance import records_transactions
 from ._privacy import OWN_LOGS, Decrypted
 from ._queues import begin_publish, end_publish
@@ -141,6 +142,8 @@ class SentryPlugin(Plugin):
             call, client, self._settings, memo_data, _failed(call, memo_data), self._names
         )
         request = Request(captures, carrier)
+        if call.stack.secret_payloads:
+            filter_sent_logs(client, _hides_logs)
         if self._flusher is None:
             call.enter(request)
             return None
@@ -271,6 +274,13 @@ class _Flushed:
         self._request.__exit__()
         if not self._call.cancelled:
             await self._flusher.wait(self._client)
+
+
+def _hides_logs() -> bool:
+    """Tell whether what is logged now may quote a payload that the stack keeps secret."""
+    call = Call.current()
+    request = None if call is None else call.get(REQUEST)
+    return request is not None and not request.allows_log_messages
 
 
 def _failed(call: Call, memo_data: list[object]) -> frozenset[str]:

@@ -98,6 +98,11 @@ class Request:
         finally:
             self._scopes.__exit__(None, None, None)
 
+    @property
+    def allows_log_messages(self) -> bool:
+        """Whether the texts of logs may leave."""
+        return self._captures.rules().allows("log_messages")
+
     # ------------------------------------------------------------ memoization and steps
 
     def begin_replay(self) -> None:
