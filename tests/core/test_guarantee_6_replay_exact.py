@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import inngest
@@ -543,6 +544,24 @@ def test_consumed_memos_are_listed_in_order(setting: str) -> None:
 
     assert consumed == [[hashed("b"), hashed("a")]] * 2
     assert reached == [hashed("c")]
+
+
+def test_memos_are_known_by_the_ids_that_the_user_gave(setting: str) -> None:
+    """`call.identity_of` tells the id and its use of each step that was handed its memo."""
+    known: list[Any] = []
+
+    class Watch(Plugin):
+        def before_response(self, call: Call) -> None:
+            known.extend(map(call.identity_of, [*call.consumed, hashed("gone")]))
+
+    async def body(ctx: Any) -> None:
+        for _ in range(2):
+            await ctx.step.run("b", lambda: 1)
+        await ctx.step.sleep("nap", datetime.timedelta(seconds=1))
+
+    memos = {"b": ONE, "b:1": ONE, "nap": None, "gone": ONE}
+    serve(setting, body, Watch()).post(memos=memos)
+    assert known == [("b", 0), ("b", 1), ("nap", 0), None]
 
 
 def test_hooks_fire_once_although_a_step_interrupts_finally_blocks(setting: str) -> None:

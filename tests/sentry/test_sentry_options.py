@@ -165,7 +165,7 @@ async def test_trail_within_a_request(sentry: Sentry, shop: MakeShop, group: Any
 async def test_trail_of_another_worker(
     sentry: Sentry, async_shop: MakeShop, post: Post, body_of: Any
 ) -> None:
-    """A worker that has not seen a step calls it by the beginning of its hash."""
+    """A worker that has never run a step calls it by the id that the user gave it."""
 
     async def body(ctx: Any, step: Any) -> None:
         await step.run("a", fine)
@@ -176,7 +176,7 @@ async def test_trail_of_another_worker(
     app.function(body)
     hashed = "86f7e437faa5a7fce15d1ddcb9eaeaea377667b8"
     await post(app.asgi(), body_of("run-1", steps={hashed: {"data": 1}}))
-    assert trail(sentry.errors[0]) == [("info", "step 86f7e437… done before")]
+    assert trail(sentry.errors[0]) == [("info", "step 'a' done before")]
 
 
 # ---------------------------------------------------------------- Sentry is not there

@@ -6,18 +6,16 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import inngest
 import pytest
 
-from inngest_plugins.core import Step
 from inngest_plugins.sentry._handled import is_caught, positions_of_stack, positions_of_traceback
 from inngest_plugins.sentry._held import causes
 from inngest_plugins.sentry._serializable import serialization_error
-from inngest_plugins.sentry._step_names import StepNames
 from inngest_plugins.sentry._step_tool import failed_step_in
 from inngest_plugins.sentry._trace import (
     Carrier,
@@ -355,29 +353,3 @@ def test_deep_and_big_outputs() -> None:
     assert isinstance(serialization_error(nested(100_000)), RecursionError)
     assert serialization_error([list(range(60_000)), {1}]) is not None
     assert serialization_error([[{1}], list(range(60_000))]) is None
-
-
-# ---------------------------------------------------------------- names of steps
-
-
-def steps(count: int) -> Iterator[Step]:
-    for n in range(count):
-        yield Step(
-            id=f"s{n}",
-            hashed_id=f"{n:040x}",
-            index=0,
-            op="StepRun",
-            name="",
-            parallel=False,
-            input=None,
-        )
-
-
-def test_names_are_forgotten() -> None:
-    """The names of very many steps do not fill the memory; the latest are kept."""
-    names = StepNames()
-    for step in steps(5000):
-        names.learn("shop-fulfil", step)
-    assert names.of("shop-fulfil", f"{4999:040x}") == "'s4999'"
-    assert names.of("shop-fulfil", f"{0:040x}") == "00000000…"
-    assert names.of("shop-other", f"{4999:040x}") == "00000000…"

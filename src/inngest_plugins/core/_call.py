@@ -15,7 +15,7 @@ from ._drive import NotWaitingError
 from ._errors import CallEndedError, RegistrationError
 from ._keys import Keyed
 from ._layers import Phase
-from ._sdk import handler_of
+from ._sdk import StepInfo, handler_of, identity_of
 
 if TYPE_CHECKING:
     from ._dispatch import Dispatcher
@@ -81,6 +81,7 @@ class Call(Keyed):
         "_op_rules",
         "_portal",
         "_provided",
+        "_replayed",
         "_thread",
         "app_id",
         "cancelled",
@@ -122,6 +123,7 @@ class Call(Keyed):
         self.memos = memos
         self.memo_count = len(memos)
         self.consumed: list[str] = []
+        self._replayed: dict[str, StepInfo] = {}
         self.max_attempts = max_attempts
         self.target = target
         self.is_async = is_async
@@ -367,6 +369,19 @@ class Call(Keyed):
         if self._op_rules is None:
             self._op_rules = {}
         self._op_rules[hashed_id] = frozenset(ops), error
+
+    def identity_of(self, hashed_id: str) -> tuple[str, int] | None:
+        """Return what the user calls a step whose memo the function has been handed.
+
+        Args:
+            hashed_id: engine-side id of the step, such as `consumed` lists them.
+
+        Returns:
+            The step's id and how often that id had been used before, as `step.id` and
+            `step.index`; None for a step that the function has not come to.
+        """
+        info = self._replayed.get(hashed_id)
+        return None if info is None else identity_of(info)
 
     # ------------------------------------------------------------ attachments
 

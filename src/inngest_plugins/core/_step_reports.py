@@ -128,6 +128,7 @@ class StepReports:
                 call.failure = error
                 raise _sdk.interrupt_at(info)
         call.consumed.append(info.id)
+        call._replayed[info.id] = info  # noqa: SLF001
 
     def _reach(self, info: _sdk.StepInfo) -> Any:
         """The function came to a step that has no memo: it will run, be planned or be skipped."""

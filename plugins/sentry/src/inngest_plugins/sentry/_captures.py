@@ -18,7 +18,6 @@ from ._finished import finish
 from ._held import RELEASED, HeldEvents, forget_last_seen
 from ._privacy import Privacy
 from ._settings import Settings
-from ._step_names import StepNames
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -44,7 +43,6 @@ class Captures:
         settings: the user's options.
         memo_data: the memoized values, as the engine sent them.
         memo_errors: hashed ids of the memoized steps that failed.
-        names: what steps of this process have been called.
 
     Attributes:
         name: what the request is called in Sentry: the function, or its failure handler.
@@ -60,7 +58,6 @@ class Captures:
         "client",
         "held",
         "name",
-        "names",
         "settings",
     )
 
@@ -71,14 +68,12 @@ class Captures:
         settings: Settings,
         memo_data: list[object],
         memo_errors: Collection[str],
-        names: StepNames,
     ) -> None:
         self.call = call
         self.client = client
         self.settings = settings
         self._memo_data = memo_data
         self._memo_errors = memo_errors
-        self.names = names
         self._started = time.time()
         self._privacy: Privacy | None = None
         self.held = HeldEvents()
@@ -212,11 +207,7 @@ class Captures:
         yield from self._memo_data
 
     def _replayed_crumbs(self) -> list[dict[str, object]]:
-        """Return a breadcrumb for each step that has ended in an earlier request.
-
-        The engine sends their results under hashed ids; steps that this process has not seen yet
-        are called by those.
-        """
+        """Return a breadcrumb for each step that has ended in an earlier request."""
         call = self.call
         if not call.consumed:
             return []
@@ -227,13 +218,15 @@ class Captures:
                 "type": "default",
                 "category": "inngest.step",
                 "level": "error" if (failed := hashed in self._memo_errors) else "info",
-                "message": (
-                    f"step {self.names.of(call.function_id, hashed)} "
-                    f"{'failed' if failed else 'done'} before"
-                ),
+                "message": f"{_called(call, hashed)} {'failed' if failed else 'done'} before",
             }
             for hashed in call.consumed[-_MAX_REPLAYED:]
         ]
+
+
+def _called(call: Call, hashed_id: str) -> str:
+    step_id, index = call.identity_of(hashed_id) or (hashed_id, 0)
+    return f"step {step_id!r} ({index + 1}. use)" if index else f"step {step_id!r}"
 
 
 def tags_of(call: Call) -> dict[str, str]:

@@ -32,7 +32,6 @@ from ._privacy import OWN_LOGS, Decrypted
 from ._queues import begin_publish, end_publish
 from ._request import REQUEST, Request
 from ._settings import BeforeCapture, Capture, CaughtStepErrors, Settings, StepErrors
-from ._step_names import StepNames
 from ._trace import Carrier, take_carrier, without_carrier_in_event
 from ._turns import Turns
 
@@ -118,7 +117,6 @@ class SentryPlugin(Plugin):
         )
         wanted = is_serverless() if flush is None else flush
         self._flusher = Flusher(flush_timeout) if wanted else None
-        self._names = StepNames()
         self._turns = Turns()
         self._warned = threading.Lock()
         self._unsendable: deque[None] = deque(maxlen=_MAX_PENDING_LOGS)
@@ -138,9 +136,7 @@ class SentryPlugin(Plugin):
         client = self._active_client(call.client)
         if client is None:
             return None
-        captures = Captures(
-            call, client, self._settings, memo_data, _failed(call, memo_data), self._names
-        )
+        captures = Captures(call, client, self._settings, memo_data, _failed(call, memo_data))
         request = Request(captures, carrier)
         if call.stack.secret_payloads:
             filter_sent_logs(client, _hides_logs)

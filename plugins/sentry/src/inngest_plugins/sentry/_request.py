@@ -117,7 +117,6 @@ class Request:
 
     def step(self, step: Step) -> AbstractContextManager[None]:
         """Return what stands around the handler of a step that really runs."""
-        self._captures.names.learn(self._call.function_id, step)
         trace = self._trace
         if trace is None or not trace.is_recorded:
             return AroundStep(step, self._step_raised)
@@ -130,7 +129,6 @@ class Request:
 
     def leaving(self, step: Step) -> None:
         """A step leaves for the engine: an invoke, a wait or an AI request."""
-        self._captures.names.learn(self._call.function_id, step)
         what = {"InvokeFunction": "invokes", "WaitForEvent": "waits for"}.get(step.op, "asks AI")
         target = step.name
         if step.op == "InvokeFunction" and isinstance(step.input, dict):
