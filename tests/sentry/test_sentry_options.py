@@ -87,6 +87,21 @@ async def test_before_capture_that_raises(
     assert "before_capture raised, the event was dropped" in caplog.messages
 
 
+@pytest.mark.anyio
+async def test_before_capture_that_returns_no_event(
+    sentry: Sentry, shop: MakeShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no event is not sent in place of one, and that is logged."""
+    sentry.init()
+    wrong: Any = lambda call, outcome, event: True  # noqa: E731
+    app = shop(SentryPlugin(before_capture=wrong))
+    app.function(boom, retries=0)
+    run = await app.run()
+    assert run.status == "Failed"
+    assert sentry.lines() == []
+    assert any("before_capture returned bool" in message for message in caplog.messages)
+
+
 # ---------------------------------------------------------------- breadcrumbs
 
 
@@ -239,6 +254,10 @@ def test_missing_extra_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- options
 
 
+async def asynchronous(call: Call, outcome: Outcome | None, event: Any) -> Any:
+    return event
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -258,6 +277,8 @@ def test_missing_extra_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"crons": 1}, TypeError, r"crons=\.\.\.\) is True or False, not int"),
         ({"flush": "false"}, TypeError, r"flush=\.\.\.\) is True, False or None, not str"),
         ({"before_capture": "drop"}, TypeError, "takes a function .* not str"),
+        ({"before_capture": asynchronous}, TypeError, "make it a plain def"),
+        ({"before_capture": lambda event: event}, TypeError, "and this one: too many positional"),
         ({"flush_timeout": "2"}, ValueError, "a number of seconds above 0"),
         ({"flush_timeout": 0}, ValueError, "seconds above 0"),
         ({"flush_timeout": True}, ValueError, "seconds above 0"),

@@ -45,8 +45,9 @@ class CurrentRun:
             call = Call.current()
             if call is None:
                 raise MetadataContextError(
-                    "metadata was used outside of a run: call it from a function, a step or a "
-                    "hook; from elsewhere use MetadataClient(client).run(run_id); or pass "
+                    "metadata was used outside of a run, or in one whose client has no plugin: "
+                    "call it from a function, a step or a hook, with a MetadataPlugin in the client's "
+                    "middleware; from elsewhere use MetadataClient(client).run(run_id); or pass "
                     "MetadataPlugin(strict=False) to ignore this"
                 )
             raise MetadataContextError(

@@ -128,6 +128,13 @@ class Captures:
                 return
             if edited is None:
                 return
+            if not isinstance(edited, dict):
+                _logger.error(
+                    "before_capture returned %s, which is no event, and the event was dropped: "
+                    "return the event, or None to drop it",
+                    type(edited).__name__,
+                )
+                return
             event = edited
         forget_last_seen()
         marked: Any = {**hint, _OURS: step}

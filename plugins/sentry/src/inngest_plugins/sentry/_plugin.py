@@ -95,7 +95,7 @@ class SentryPlugin(Plugin):
         step_errors: StepErrors = "capture",
         caught_step_errors: CaughtStepErrors = "warning",
         send_payloads: bool = False,
-        send_decrypted: Collection[Decrypted] = (),
+        send_decrypted: tuple[Decrypted, ...] | Collection[Decrypted] = (),
         propagate: bool = True,
         crons: bool = True,
         flush: bool | None = None,

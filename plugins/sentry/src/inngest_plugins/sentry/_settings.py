@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Optional
@@ -58,14 +59,27 @@ class Settings:
             raise ValueError(
                 f"SentryPlugin(flush_timeout={seconds!r}) must be a number of seconds above 0"
             )
-        before_capture: object = self.before_capture
-        if before_capture is not None and not callable(before_capture):
-            raise TypeError(
-                "SentryPlugin(before_capture=...) takes a function (call, outcome, event) -> event "
-                f"or None, not {type(before_capture).__name__}"
-            )
+        if self.before_capture is not None:
+            _check_callback(self.before_capture)
         for name in self.send_decrypted:
             _check("send_decrypted", name, sorted(DECRYPTED))
+
+
+def _check_callback(callback: object) -> None:
+    """Refuse what could only be found out when a failure is to be reported."""
+    wanted = "SentryPlugin(before_capture=...) takes a function (call, outcome, event) -> event"
+    if not callable(callback):
+        raise TypeError(f"{wanted} or None, not {type(callback).__name__}")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError(f"{wanted} or None: make it a plain def, Sentry cannot await it")
+    try:
+        signature = inspect.signature(callback)
+    except ValueError:
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise TypeError(f"{wanted} or None, and this one: {error}") from None
 
 
 def _check(option: str, value: object, allowed: Collection[str]) -> None:
