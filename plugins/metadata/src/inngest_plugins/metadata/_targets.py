@@ -46,9 +46,9 @@ class CurrentRun:
             if call is None:
                 raise MetadataContextError(
                     "metadata was used outside of a run, or in one whose client has no plugin: "
-                    "call it from a function, a step or a hook, with a MetadataPlugin in the client's "
-                    "middleware; from elsewhere use MetadataClient(client).run(run_id); or pass "
-                    "MetadataPlugin(strict=False) to ignore this"
+                    "call it from a function, a step or a hook, with a MetadataPlugin in the "
+                    "client's middleware; from elsewhere use MetadataClient(client).run(run_id); "
+                    "or pass MetadataPlugin(strict=False) to ignore this"
                 )
             raise MetadataContextError(
                 f"metadata was used in function {call.function_id!r}, which has no MetadataPlugin: "
