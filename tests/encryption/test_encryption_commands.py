@@ -38,8 +38,9 @@ def test_keys_new_prints_an_entry_that_can_be_used(
     assert out.strip() not in err
     monkeypatch.setenv("SHOP_KEYS", out)
     assert KeyRing.from_env("SHOP_KEYS").ids == ("2026-11",)
-    code, _, err = run("keys", "new", "--id", "not good")
-    assert (code, err.count("\n")) == (2, 1)
+    for bad in ("not good", ""):
+        code, out, err = run("keys", "new", "--id", bad)
+        assert (code, out, err.count("\n")) == (2, "", 1)
 
 
 def test_keys_check_lists_ids_and_warns_of_open_files(run: Any, tmp_path: Path) -> None:
@@ -122,4 +123,73 @@ def test_decrypt_leaves_what_it_cannot_open_and_says_why(
     assert json.loads(out) == {"a": [foreign], "b": "open"}
     assert "$.a[0]: " in err
     assert "'foreign'" in err
-    assert run("decrypt", "--env", "KEYS", stdin="no json")[0] == 2
+
+
+def test_decrypt_says_once_which_keys_are_missing(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ids and the options that give them, and no advice that is for workers."""
+    monkeypatch.setenv("KEYS", Key.generate("mine").to_text())
+    foreign = EncryptionPlugin(Key.generate("foreign"))
+    official = EncryptionPlugin("words", strategy="libsodium")
+    pasted: list[Any] = [foreign.encrypt(1), foreign.encrypt(2), json.dumps(foreign.encrypt("x"))]
+    code, _, err = run("decrypt", "--env", "KEYS", stdin=json.dumps(pasted))
+    *each, last = err.splitlines()
+    assert code == 1
+    assert [line.partition(":")[0] for line in each] == ["$[0]", "$[1]", "$[2]"]
+    assert last.startswith("missing: 'foreign' (given: mine). ")
+    assert "--env VARIABLE or --file FILE" in last
+    assert "worker" not in err
+    assert "try again" not in err
+    pasted.append(official.encrypt("x"))
+    _, _, err = run("decrypt", "--env", "KEYS", stdin=json.dumps(pasted))
+    assert "missing: an official key, which has no id, 'foreign' (given" in err
+    assert "--official-env VARIABLE" in err
+    # A value that the right key refuses is damaged: no key is missing.
+    damaged = EncryptionPlugin(KeyRing.from_env("KEYS")).encrypt(1)
+    damaged["head"] += "x"
+    code, _, err = run("decrypt", "--env", "KEYS", stdin=json.dumps(damaged))
+    assert (code, err) == (1, "$: it does not authenticate (tried: mine)\n")
+
+
+@pytest.mark.parametrize(
+    ("stdin", "told"),
+    [
+        ("no json", "at line 1, column 1"),
+        ('{"a": 1,\n "b" 2}', "at line 2, column 6"),
+        ("[" * 200_000, "nesting too deep"),
+        ("9" * 5000, "numbers too long"),
+    ],
+)
+def test_decrypt_says_where_the_input_is_no_json(
+    run: Any, monkeypatch: pytest.MonkeyPatch, stdin: str, told: str
+) -> None:
+    """One line with line and column, exit code 2."""
+    monkeypatch.setenv("KEYS", Key.generate("k").to_text())
+    code, out, err = run("decrypt", "--env", "KEYS", stdin=stdin)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert told in err
+
+
+def test_decrypt_reads_utf_8_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes of another encoding are one line, exit code 2."""
+    monkeypatch.setenv("KEYS", Key.generate("k").to_text())
+    pasted = io.TextIOWrapper(io.BytesIO(b'"\xff"'), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", pasted)
+    assert main(("decrypt", "--env", "KEYS")) == 2
+    assert capsys.readouterr().err.endswith("stdin is not UTF-8 text\n")
+
+
+@pytest.mark.parametrize("option", ["--env", "--official-env"])
+def test_an_empty_variable_is_called_empty(
+    run: Any, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """One that is set to nothing is not told as one that is not set."""
+    monkeypatch.setenv("EMPTY", "")
+    code, _, err = run("keys", "check", option, "EMPTY")
+    assert code == 2
+    assert "EMPTY is empty" in err
+    monkeypatch.delenv("EMPTY")
+    assert "EMPTY is not set" in run("keys", "check", option, "EMPTY")[2]

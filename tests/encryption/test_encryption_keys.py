@@ -271,6 +271,9 @@ def test_the_doctor_is_told_what_weakens_the_encryption() -> None:
     assert "decrypt_only" in next(iter(EncryptionPlugin(ring, decrypt_only=True).diagnose(stack)))
     findings = list(EncryptionPlugin(ring, encrypt_errors=False, event_fields=()).diagnose(stack))
     assert len(findings) == 2
+    findings = list(EncryptionPlugin(ring, event_fields=("card", "user.email")).diagnose(stack))
+    assert len(findings) == 1
+    assert "'user.email': that is a top-level field of this very name" in findings[0]
 
 
 def test_event_fields_may_be_one_name_several_or_all() -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from inngest_plugins.encryption import ConfigurationError, EncryptionPlugin, Key, KeyRing
+
+
+def _any(value: object) -> Any:
+    """Hide a value's type from type checkers."""
+    return value
+
 
 SECRET = base64.b64encode(bytes(range(200, 232))).decode()
 
@@ -57,6 +64,13 @@ def test_a_ring_is_made_of_keys() -> None:
     [
         ("fallback", "a text", "fallback holds keys.*not str"),
         ("event_fields", None, "event_fields is the names of fields.*not NoneType"),
+        ("event_fields", "**", r"event_fields has '\*\*', and there are no patterns"),
+        ("event_fields", ("card", "addr*"), r"event_fields has 'addr\*', .*write the names"),
+        ("event_fields", "card,nested", "'card,nested' is the name of one field, comma"),
+        ("event_fields", " card", "' card' is the name of one field, .*write several as"),
+        ("event_fields", " * ", "is the name of one field"),
+        ("event_fields", "", "none of them empty"),
+        ("event_fields", ["card", ""], "none of them empty"),
         ("decrypt_only", "false", "decrypt_only is True or False, not str"),
         ("encrypt_errors", "no", "encrypt_errors is True or False, not str"),
         ("require_encrypted", None, "require_encrypted is True or False, not NoneType"),
@@ -68,6 +82,33 @@ def test_an_option_of_the_wrong_kind_is_named(option: str, value: Any, message: 
     """At construction, with what it takes."""
     with pytest.raises(ConfigurationError, match=message):
         EncryptionPlugin(KeyRing.generate(), **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Key.generate(_any(3)), "a key id is a str, not int"),
+        (lambda: Key.generate(""), "a key id is 1 to 64 characters"),
+        (lambda: Key.official("words", id=""), "a key id is 1 to 64 characters"),
+        (lambda: Key.official(_any(3)), "is a str, or 64 hex digits as bytes, not int"),
+        (lambda: Key.official(_any(None)), "is a str, or 64 hex digits as bytes, not NoneType"),
+        (lambda: Key.from_passphrase(_any(3), id="p"), "a passphrase is a str, not int"),
+    ],
+)
+def test_a_key_of_the_wrong_kind_is_told(make: Callable[[], Key], message: str) -> None:
+    """No id is not an empty one, and what is no text fails here, not inside a library."""
+    with pytest.raises(ConfigurationError, match=message):
+        make()
+
+
+def test_an_empty_variable_is_not_called_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sees the variable in their settings looks at its value, not for its name."""
+    monkeypatch.delenv("SHOP_KEYS", raising=False)
+    with pytest.raises(ConfigurationError, match="SHOP_KEYS is not set"):
+        KeyRing.from_env("SHOP_KEYS")
+    monkeypatch.setenv("SHOP_KEYS", " ")
+    with pytest.raises(ConfigurationError, match="SHOP_KEYS is empty"):
+        KeyRing.from_env("SHOP_KEYS")
 
 
 def test_one_key_may_be_the_fallback() -> None:

@@ -170,6 +170,7 @@ def unseal(
             "Deploy that key to this worker, as one that only decrypts; the engine will try "
             "again, as another worker may be ahead in a rollout",
             is_retriable=True,
+            missing_key=key_id[:64],
         )
     raw = decode_base64(data)
     if len(raw) < _SMALLEST:

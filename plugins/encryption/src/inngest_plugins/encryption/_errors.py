@@ -34,7 +34,16 @@ class DecryptionError(EncryptionError):
 
     Raised as such, it is retriable: the key is not known *here*, or was written by a newer
     release, and another worker may know it.
+
+    Attributes:
+        reason: why, without the place and the advice to a worker; empty where there is no more
+            to tell than the message.
+        missing_key: the id of the key that is not known here; "" where a format names none and no
+            key opened the value; None for any other reason.
     """
+
+    reason: str = ""
+    missing_key: str | None = None
 
 
 class RejectedError(DecryptionError, inngest.NonRetriableError):
@@ -55,15 +64,27 @@ class Refusal(Exception):  # noqa: N818 - internal, turned into one of the above
         reason: a full clause, without the place.
         hint: what to do about it, a full sentence.
         is_retriable: whether another attempt, perhaps on another worker, can succeed.
+        missing_key: see `DecryptionError`.
     """
 
-    def __init__(self, reason: str, hint: str, *, is_retriable: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        hint: str,
+        *,
+        is_retriable: bool = False,
+        missing_key: str | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
         self.is_retriable = is_retriable
+        self.missing_key = missing_key
 
     def at(self, place: str) -> DecryptionError:
         """Make the error to raise for a value that sat at `place`."""
         kind = DecryptionError if self.is_retriable else RejectedError
-        return kind(f"cannot decrypt {place}: {self.reason}. {self.hint}")
+        error = kind(f"cannot decrypt {place}: {self.reason}. {self.hint}")
+        error.reason = self.reason
+        error.missing_key = self.missing_key
+        return error

@@ -81,8 +81,9 @@ class KeyRing:
         """
         text = os.environ.get(name, "")
         if not text.strip():
+            state = "not set" if name not in os.environ else "empty"
             raise ConfigurationError(
-                f"the environment variable {name} is not set, and the keys are expected there. "
+                f"the environment variable {name} is {state}, and the keys are expected there. "
                 "Make a key with `inngest-plugins keys new`"
             )
         keys = _parse(text, f"the environment variable {name}")

@@ -76,6 +76,9 @@ class Key:
         passphrase: bytes | None = None,
         wrapped: str | None = None,
     ) -> None:
+        given: object = id
+        if not isinstance(given, str):
+            raise ConfigurationError(f"a key id is a str, not {type(given).__name__}")
         if not _ID.fullmatch(id):
             raise ConfigurationError(
                 f"a key id is 1 to 64 characters of A-Z a-z 0-9 . _ -, and {id!r} is not"
@@ -88,8 +91,12 @@ class Key:
 
     @classmethod
     def generate(cls, id: str | None = None) -> Key:  # noqa: A002
-        """Make a random key; without an id, it gets a random one."""
-        return cls(id or f"k-{secrets.token_hex(4)}", secrets.token_bytes(32))
+        """Make a random key; without an id, it gets a random one.
+
+        Raises:
+            ConfigurationError: for an unusable id.
+        """
+        return cls(f"k-{secrets.token_hex(4)}" if id is None else id, secrets.token_bytes(32))
 
     @classmethod
     def from_passphrase(cls, passphrase: str, *, id: str, salt: bytes | None = None) -> Key:  # noqa: A002
@@ -107,6 +114,9 @@ class Key:
         Raises:
             ConfigurationError: for an empty passphrase or a short salt.
         """
+        given: object = passphrase
+        if not isinstance(given, str):
+            raise ConfigurationError(f"a passphrase is a str, not {type(given).__name__}")
         if not passphrase.strip():
             raise ConfigurationError(f"the passphrase of key {id!r} is blank")
         if salt is None:
@@ -126,8 +136,14 @@ class Key:
             id: for errors; by default the start of a hash of the derived key.
 
         Raises:
-            ConfigurationError: for a blank text, or bytes that are not 64 hex digits.
+            ConfigurationError: for a blank text, bytes that are not 64 hex digits, or neither.
         """
+        given: object = secret
+        if not isinstance(given, str | bytes):
+            raise ConfigurationError(
+                "an official encryption key is a str, or 64 hex digits as bytes, not "
+                f"{type(given).__name__}"
+            )
         passphrase: bytes | None = None
         if isinstance(secret, str):
             if not trimmed(secret):
@@ -147,7 +163,7 @@ class Key:
         digest = hashlib.sha256(b"inngest-plugins key id" + raw[0]).hexdigest()
         key = object.__new__(cls)
         key._set(
-            id or f"official-{digest[:8]}",
+            f"official-{digest[:8]}" if id is None else id,
             passphrase=passphrase,
         )
         key._boxes = tuple(SecretBox(each) for each in raw)

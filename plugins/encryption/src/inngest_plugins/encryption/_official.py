@@ -111,5 +111,7 @@ def _read(text: bytes, *, with_constants: bool) -> Any:
 
 def _unopened(form: str, tried: list[str]) -> Refusal:
     if not tried:
-        return Refusal(f"it is not a whole value of {form}, or no key fits that format", _HINT)
-    return Refusal(f"it does not open as {form} with any key (tried: {', '.join(tried)})", _HINT)
+        reason = f"it is not a whole value of {form}, or no key fits that format"
+    else:
+        reason = f"it does not open as {form} with any key (tried: {', '.join(tried)})"
+    return Refusal(reason, _HINT, missing_key="")

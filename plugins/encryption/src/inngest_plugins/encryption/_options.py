@@ -83,9 +83,15 @@ def check_fields(fields: str | Iterable[str]) -> Fields:
     """Bring `event_fields` into one form.
 
     Raises:
-        ConfigurationError: a field name is no text or empty.
+        ConfigurationError: a field name is no text or empty, or can never match, which would
+            leave data in the clear.
     """
     if isinstance(fields, str):
+        if "," in fields or fields != fields.strip():
+            raise ConfigurationError(
+                f"event_fields={fields!r} is the name of one field, comma and spaces included: "
+                'write several as ("customer", "card")'
+            )
         return ALL if fields == ALL else _checked((fields,))
     if not isinstance(fields, Iterable):
         raise ConfigurationError(
@@ -112,6 +118,11 @@ def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in given:
         if not (isinstance(name, str) and name):
             raise ConfigurationError("event_fields holds names of fields, none of them empty")
+        if ALL in name:
+            raise ConfigurationError(
+                f"event_fields has {name!r}, and there are no patterns of names, so it would "
+                'match no field: write the names, or "*" alone for the whole data'
+            )
     return tuple(dict.fromkeys(names))
 
 

@@ -195,6 +195,12 @@ class EncryptionPlugin(Plugin):
             yield "encrypt_errors=False: messages and stacks of errors leave in the clear"
         if self._fields != ALL and not self._fields:
             yield "event_fields is empty: the data of events leaves in the clear"
+        for field in self._fields:
+            if "." in field:
+                yield (
+                    f"event_fields has {field!r}: that is a top-level field of this very name; a "
+                    "field inside another is encrypted by naming the outermost"
+                )
 
     # ------------------------------------------------------------ hooks
 

@@ -75,31 +75,59 @@ def decrypt(env: Env = None, file: File = None, official_env: Official = None) -
     """Open every encrypted value of the JSON on stdin, at any depth, and print the JSON.
 
     For a payload pasted from a dashboard. Of each value one layer is opened. Exit code 1 when a
-    value cannot be opened: it is left as it is, and the reason goes to stderr.
+    value cannot be opened: it is left as it is, and the reason goes to stderr, with the ids of the
+    keys that are missing.
     """
     ring = _ring(env, file, official_env)
-    text = sys.stdin.read()
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise CliError("stdin is not JSON") from error
+    value = _pasted()
     plugin = EncryptionPlugin(ring, decrypt_only=True)
-    failures: list[str] = []
+    failures: list[tuple[str, DecryptionError]] = []
     opened = _opened(value, plugin, failures, "$")
     typer.echo(json.dumps(opened, indent=2, ensure_ascii=False))
-    for failure in failures:
-        typer.echo(failure, err=True)
+    for path, error in failures:
+        typer.echo(f"{path}: {error.reason or error}", err=True)
+    advice = _missing([error.missing_key for _, error in failures], ring)
+    if advice is not None:
+        typer.echo(advice, err=True)
     if failures:
         raise typer.Exit(1)
 
 
-def _opened(value: Any, plugin: EncryptionPlugin, failures: list[str], path: str) -> Any:
+def _pasted() -> Any:
+    try:
+        return json.loads(sys.stdin.read())
+    except json.JSONDecodeError as error:
+        raise CliError(
+            f"stdin is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CliError("stdin is not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise CliError("stdin is JSON with numbers too long or nesting too deep to read") from error
+
+
+def _missing(key_ids: list[str | None], ring: KeyRing) -> str | None:
+    """Say which keys to give and how, or None when no failure was for want of a key."""
+    found = sorted({key_id for key_id in key_ids if key_id is not None})
+    if not found:
+        return None
+    named = [repr(key_id) if key_id else "an official key, which has no id" for key_id in found]
+    return (
+        f"missing: {', '.join(named)} (given: {', '.join(ring.ids)}). Give the list that has it by "
+        f"--env VARIABLE or --file FILE (default: the variable {DEFAULT_VARIABLE}), an official "
+        "key as it is by --official-env VARIABLE"
+    )
+
+
+def _opened(
+    value: Any, plugin: EncryptionPlugin, failures: list[tuple[str, DecryptionError]], path: str
+) -> Any:
     try:
         if isinstance(value, str):
             return plugin.decrypt_text(value)
         opened = plugin.decrypt(value)
     except DecryptionError as error:
-        failures.append(f"{path}: {error}")
+        failures.append((path, error))
         return value
     if opened is not value:
         return opened
@@ -123,7 +151,8 @@ def _ring(env: str | None, file: Path | None, official_env: str | None) -> KeyRi
     try:
         official = [Key.official(passphrase)] if passphrase else []
         if official_env and not passphrase:
-            raise CliError(f"the environment variable {official_env} is not set")
+            state = "not set" if official_env not in os.environ else "empty"
+            raise CliError(f"the environment variable {official_env} is {state}")
         if file is not None:
             return KeyRing(*KeyRing.from_file(file), *official)
         name = env or DEFAULT_VARIABLE
