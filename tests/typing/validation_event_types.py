@@ -58,6 +58,8 @@ def handler(ctx: inngest.Context, failure: ValidationFailed) -> None:
     assert_type(schema.parse(ctx.event), dict[str, Any])
     assert_type(file.parse({"name": "shop/file"}), dict[str, Any])
     assert_type(union.parse(ctx.event), Order | Refund)
+    assert_type(order.parse(ctx.event.data["event"]), Order)
+    assert_type(union.parse(ctx.event.data["event"]), Order | Refund)
     assert_type(order.trigger(), inngest.TriggerEvent)
     assert_type(order.new(Order(id="a")), inngest.Event)
     assert_type(order.new({"id": "a"}, id="e", ts=1), inngest.Event)
@@ -70,5 +72,4 @@ ValidationPlugin(SchemaRegistry([order]), outputs={"f": Order}, steps={("f", "s"
 
 order.new(Refund(id="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 order.new(Order(id="a"), id=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-order.parse("event")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 ValidationPlugin(on_invalid="skip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

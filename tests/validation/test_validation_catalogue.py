@@ -356,20 +356,62 @@ class TestDiffCommand:
 
 class TestCheckCommand:
     def test_verdicts(self, app: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """0 for good events and those without schema, 1 with the violations for bad ones."""
+        """0 for good events and the engine's own, 1 with the violations for bad ones."""
         good = {"name": "shop/order.placed", "data": {"id": "a", "lines": []}}
         bad = {"name": "shop/order.placed", "data": {"id": "a", "lines": "canary"}}
         path = tmp_path / "event.json"
-        path.write_text(json.dumps([good, {"name": "crm/contact"}]))
+        path.write_text(json.dumps([good, {"name": "inngest/function.failed"}]))
         assert main(["schemas", "check", app, str(path)]) == 0
         out = capsys.readouterr().out
         assert "shop/order.placed: valid" in out
-        assert "crm/contact: no schema" in out
+        assert "inngest/function.failed: not checked" in out
         path.write_text(json.dumps([good, bad]))
         assert main(["schemas", "check", app, str(path)]) == 1
         out = capsys.readouterr().out
         assert "/lines: list_type: expected a valid list" in out
         assert "canary" not in out
+
+    def test_a_name_without_schema(
+        self, app: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Exit code 1, so that a misspelt name does not pass a gate; a close name is offered."""
+        path = tmp_path / "event.json"
+        path.write_text(json.dumps([{"name": "shop/order.placd"}, {"name": "telemetry"}]))
+        assert main(["schemas", "check", app, str(path)]) == 1
+        out = capsys.readouterr().out
+        assert out.splitlines() == [
+            "shop/order.placd: no schema; is it shop/order.placed?",
+            "telemetry: no schema",
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "contents", "told"),
+        [
+            ("event.json", b"[]", "event.json is an empty list: give at least one event"),
+            ("event.json", b'{"name":\n "a" 1}', "is not JSON: Expecting ',' delimiter at line 2"),
+            ("event.json", b"[" * 200_000, "is not JSON that can be read"),
+            ("event.json", b'"\xff"', "is not UTF-8 text"),
+            ("event.yaml", b"name: a\ndata: [canary", "is not YAML: there is an error at line 2"),
+            ("event.yaml", b"name: a\x00b", "is not YAML that can be read"),
+        ],
+    )
+    def test_unreadable_input(
+        self,
+        app: str,
+        tmp_path: Path,
+        name: str,
+        contents: bytes,
+        told: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Exit code 2 and one line that says where, without the text itself."""
+        path = tmp_path / name
+        path.write_bytes(contents)
+        assert main(["schemas", "check", app, str(path)]) == 2
+        err = capsys.readouterr().err
+        assert told in err
+        assert "canary" not in err
+        assert err.count("\n") == 1
 
     def test_standard_input(
         self, app: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -380,6 +422,9 @@ class TestCheckCommand:
         monkeypatch.setattr("sys.stdin", io.StringIO('{"name": "shop/refunded", "data": {}}'))
         assert main(["schemas", "check", app, "-"]) == 1
         assert "/id: required" in capsys.readouterr().out
+        monkeypatch.setattr("sys.stdin", io.StringIO("{"))
+        assert main(["schemas", "check", app, "-"]) == 2
+        assert "standard input is not JSON: " in capsys.readouterr().err
 
     @pytest.mark.parametrize("text", ["{", "[1]", '{"name": 1}', '{"name": "a", "data": 1}'])
     def test_bad_input(

@@ -160,6 +160,23 @@ class TestEventType:
         )
         assert order_placed.parse(invoked).state == "open"
 
+    @pytest.mark.parametrize("given", ["canary", 3, None, ["canary"], object()])
+    def test_parse_of_what_is_no_event(self, given: object) -> None:
+        """The failure names the event type and the type given, and not the value."""
+        with pytest.raises(ValidationFailed) as caught:
+            order_placed.parse(given)
+        assert caught.value.subject == "event shop/order.placed"
+        assert f"not {type(given).__name__}" in str(caught.value)
+        assert "canary" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["shop/order.placed", "inngest/function.invoked"])
+    @pytest.mark.parametrize("data", ["canary", 3, [{}], ["_inngest"]])
+    def test_parse_of_an_event_without_an_object(self, name: str, data: object) -> None:
+        """Data that is no object breaks the schema, under the engine's own names too."""
+        with pytest.raises(ValidationFailed, match=r"shop/order\.placed") as caught:
+            order_placed.parse({"name": name, "data": data})
+        assert "canary" not in str(caught.value)
+
     def test_trigger(self) -> None:
         """The trigger names the event, and takes an expression."""
         assert order_placed.trigger().event == "shop/order.placed"
@@ -216,6 +233,31 @@ class TestEventType:
         """What is no schema of an object is refused at once, naming the event."""
         with pytest.raises(SchemaError, match=told):
             EventType[Any]("shop/x", schema)
+
+    @pytest.mark.parametrize("schema", [3, b"x", [Order], object()])
+    def test_what_is_no_schema_is_told_in_one_line(self, schema: Any) -> None:
+        """What a schema may be, and nothing for authors of Pydantic types."""
+        with pytest.raises(SchemaError) as caught:
+            EventType[Any]("shop/x", schema)
+        told = str(caught.value)
+        assert told.startswith("event shop/x: no Pydantic schema can be made of ")
+        assert "a schema is a Pydantic model or another type" in told
+        assert "core" not in told
+        assert "\n" not in told
+
+    def test_a_type_that_pydantic_cannot_make_is_named(self) -> None:
+        """Inside another type the reason is Pydantic's, in one line."""
+
+        class Opaque:
+            pass
+
+        class Open(BaseModel):
+            a: "Nowhere"  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
+
+        for schema, reason in ((dict[str, Opaque], "Opaque'>"), (Open, "not fully defined")):
+            with pytest.raises(SchemaError, match=reason) as caught:
+                EventType[Any]("shop/x", schema)
+            assert "\n" not in str(caught.value)
 
     def test_a_name_is_needed(self) -> None:
         """An event type without a name is refused."""

@@ -26,6 +26,8 @@ class Order(pydantic.BaseModel):
         ({"outputs": Order}, "outputs is a mapping such as"),
         ({"steps": [("fulfil", "charge")]}, "steps is a mapping such as"),
         ({"steps": {"charge": Order}}, "the key 'charge' must be the ids of a function and"),
+        ({"outputs": {3: int}}, "outputs: the key 3 must be the id of a function"),
+        ({"steps": {("fulfil", 3): int}}, "must be the ids of a function and of a step"),
         ({"steps": {("charge",): Order}}, "must be the ids of a function and of a step"),
     ],
 )

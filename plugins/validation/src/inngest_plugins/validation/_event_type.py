@@ -111,7 +111,7 @@ class EventType(Generic[T]):
             raise rejection.failure(f"event {self.name}", "outgoing")
         return inngest.Event(name=self.name, data=cast("Any", json_form), id=id, ts=ts)
 
-    def parse(self, event: inngest.Event | Mapping[str, Any]) -> T:
+    def parse(self, event: object) -> T:
         """The event's data as the schema's type.
 
         In a run whose events the `ValidationPlugin` has validated by this schema it is the object
@@ -119,11 +119,12 @@ class EventType(Generic[T]):
 
         Args:
             event: The event, or its JSON form, such as `ctx.event.data["event"]` in an
-                `on_failure` handler. Of an event made by `step.invoke` it is the data that the
-                caller passed.
+                `on_failure` handler (which type checkers know as a JSON value only). Of an event
+                made by `step.invoke` it is the data that the caller passed.
 
         Raises:
-            ValidationFailed: The data breaks the schema, or the event is another one.
+            ValidationFailed: The data breaks the schema, the event is another one, or what was
+                given is no event at all.
         """
         if isinstance(event, inngest.Event):
             call = Call.current()
@@ -132,13 +133,12 @@ class EventType(Generic[T]):
                 found = parsed.find(event, self.compiled)
                 if found is not None:
                     return cast("T", found.value)
-            name, data = event.name, event.data
-        else:
-            name, data = str(event.get("name", "")), event.get("data") or {}
         try:
+            name, data = _parts_of(event)
             if not name.startswith("inngest/") and not matches_name(self.name, name):
                 raise Rejection.of("name", f"an event named {self.name}")
-            return self.compiled.parse(payload_of(name, data))
+            payload = payload_of(name, data) if isinstance(data, Mapping) else data
+            return self.compiled.parse(payload)
         except Rejection as found:
             rejection = found
         raise rejection.failure(f"event {self.name}", "incoming")
@@ -153,6 +153,17 @@ class EventType(Generic[T]):
 
     def __repr__(self) -> str:
         return f"EventType({self.name!r}, {self.compiled!r})"
+
+
+def _parts_of(event: object) -> tuple[str, object]:
+    """The name and the data of an event or its JSON form."""
+    if isinstance(event, inngest.Event):
+        return event.name, event.data
+    if isinstance(event, Mapping):
+        fields = cast("Mapping[str, object]", event)
+        return str(fields.get("name", "")), fields.get("data") or {}
+    expected = f"an inngest.Event, or its JSON form as a mapping, not {type(event).__name__}"
+    raise Rejection.of("event", expected)
 
 
 def _refuse_other_than_objects(name: str, compiled: CompiledSchema[Any]) -> None:

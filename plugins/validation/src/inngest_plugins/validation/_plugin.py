@@ -96,6 +96,11 @@ class ValidationPlugin(Plugin):
         self._incoming = Incoming(self._contracts, on_invalid, self._functions.get)
         outputs = _by_name("outputs", outputs, '{"function": Schema}')
         steps = _by_name("steps", steps, '{("function", "step"): Schema}')
+        for function in outputs:
+            given_id: object = function
+            if not isinstance(given_id, str):
+                msg = f'outputs: the key {function!r} must be the id of a function, as in "fulfil"'
+                raise SchemaError(msg)
         for pair in steps:
             if not _is_pair(pair):
                 msg = (
@@ -260,4 +265,7 @@ def _by_name(option: str, schemas: Mapping[K, object] | None, shape: str) -> Map
 
 
 def _is_pair(key: object) -> bool:
-    return isinstance(key, tuple) and len(cast("tuple[object, ...]", key)) == 2
+    if not isinstance(key, tuple):
+        return False
+    ids = cast("tuple[object, ...]", key)
+    return len(ids) == 2 and all(isinstance(each, str) for each in ids)

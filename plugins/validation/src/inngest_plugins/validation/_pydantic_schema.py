@@ -71,6 +71,10 @@ _EXPECTATIONS = {
     "value_error": "a value the schema's own validator accepts",
 }
 
+_SCHEMAS = (
+    "a schema is a Pydantic model or another type that pydantic.TypeAdapter takes, a TypeAdapter, "
+    "a JSON Schema as a dict, or the path of a .json or .yaml file"
+)
 _MISSING = frozenset(
     {
         "missing",
@@ -97,13 +101,17 @@ class PydanticSchema(CompiledSchema[T], Generic[T]):
                 schema if isinstance(schema, TypeAdapter) else TypeAdapter(cast("Any", schema))
             )
             core = adapter.core_schema
+            # The Rust validator itself: TypeAdapter.validate_python adds a third to a small event.
+            self._validate = adapter.validator.validate_python
         except (PydanticUserError, TypeError, NameError) as error:
-            msg = f"{where}: no Pydantic schema can be made of {_name_of(schema)}: {error}"
-            raise SchemaError(msg) from error
+            # Behind its first line Pydantic explains itself to authors of types.
+            reason = str(error).partition("\n")[0]
+            if reason.startswith(f"Unable to generate pydantic-core schema for {schema!r}."):
+                reason = _SCHEMAS
+            msg = f"{where}: no Pydantic schema can be made of {_name_of(schema)}: {reason}"
+            raise SchemaError(msg) from None
         self._adapter = cast("TypeAdapter[T]", adapter)
         self._name = _name_of(schema)
-        # The Rust validator itself: TypeAdapter.validate_python adds a third to a small event.
-        self._validate = self._adapter.validator.validate_python
         self._may_be_strict = _any_strict(core)
         self._names, self._max_depth = self._shape()
 

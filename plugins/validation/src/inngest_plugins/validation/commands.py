@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -17,6 +18,7 @@ from inngest_plugins.core import PluginsError, Stack
 
 from ._asyncapi import asyncapi_document, events_of
 from ._compatibility import compare_catalogues
+from ._event_names import ENGINE_PREFIX
 from ._plugin import ValidationPlugin
 from ._registry import SchemaRegistry
 from ._violations import ValidationFailed
@@ -84,14 +86,18 @@ def check(
     app: App,
     event: Annotated[str, typer.Argument(help="A file with one event or a list; - for stdin.")],
 ) -> None:
-    """Check events by the app's schemas; exit code 1 when one breaks its schema."""
+    """Check events by the app's schemas; exit code 1 when one breaks its schema or has none."""
     loaded = load_app(app)
     registries = _registries(loaded.client, loaded.functions)
     bad = 0
     for each in _events(event):
+        if each.name.startswith(ENGINE_PREFIX):
+            typer.echo(f"{each.name}: not checked (the engine's own)")
+            continue
         registry = next((found for found in registries if each.name in found), None)
         if registry is None:
-            typer.echo(f"{each.name}: no schema")
+            bad += 1
+            typer.echo(f"{each.name}: no schema{_hint(each.name, registries)}")
             continue
         try:
             registry.validate(each)
@@ -102,6 +108,12 @@ def check(
             typer.echo(f"{each.name}: valid")
     if bad:
         raise typer.Exit(1)
+
+
+def _hint(name: str, registries: Iterable[SchemaRegistry]) -> str:
+    known = [event_type.name for registry in registries for event_type in registry]
+    close = get_close_matches(name, known, n=1)
+    return f"; is it {close[0]}?" if close else ""
 
 
 def _registries(
@@ -136,6 +148,9 @@ def _events(source: str) -> list[inngest.Event]:
     document: Any = _read(source)
     found: list[inngest.Event] = []
     items: list[Any] = document if isinstance(document, list) else [document]
+    if not items:
+        msg = f"{source} is an empty list: give at least one event"
+        raise CliError(msg)
     for fields in items:
         if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
             msg = f'{source} holds no event: that is {{"name": ..., "data": {{...}}}}'
@@ -149,12 +164,26 @@ def _events(source: str) -> list[inngest.Event]:
 
 
 def _read(source: str) -> object:
+    is_yaml = source.endswith((".yaml", ".yml"))
+    form = "YAML" if is_yaml else "JSON"
+    shown = "standard input" if source == "-" else source
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-        return yaml.safe_load(text) if source.endswith((".yaml", ".yml")) else json.loads(text)
+        return yaml.safe_load(text) if is_yaml else json.loads(text)
     except OSError as error:
         msg = f"cannot read {source}: {error.strerror}"
         raise CliError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{shown} is not UTF-8 text"
+        raise CliError(msg) from error
+    except json.JSONDecodeError as error:
+        msg = f"{shown} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise CliError(msg) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        msg = f"{shown} is not YAML: there is an error{place}"
+        raise CliError(msg) from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        msg = f"{source} is not JSON"
+        msg = f"{shown} is not {form} that can be read"
         raise CliError(msg) from error
