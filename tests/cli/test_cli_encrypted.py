@@ -25,10 +25,10 @@ def test_values(value: object, text: str) -> None:
     ("message", "text"),
     [
         ('{"__ENCRYPTED__":true,"data":"x"}', "(encrypted)"),
-        ("two\n  lines", "two lines"),
+        ("two  \n\n  lines\n", "two\n  lines"),
         ('{"a": 1}', '{"a": 1}'),
     ],
 )
 def test_messages(message: str, text: str) -> None:
-    """An encrypted message is told as such, any other is put on one line."""
+    """An encrypted message is told as such, any other keeps its lines."""
     assert message_text(message) == text

@@ -436,3 +436,46 @@ async def test_timings_that_a_stack_reported_to_the_engine(finished: Runs) -> No
     runs, _ = finished
     runs[1]._state.requests[0].hooks = (HookTiming("own", "transform_input", 5.0, 0.25),)
     assert "hooks: own 1 call 250 ms" in drawn(tell([runs[1]]))
+
+
+LONG = "the file is not there, " * 20 + "so create it with `touch it`"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("width", [60, 100, 140])
+@pytest.mark.parametrize(("encoding", "ellipsis"), [("utf-8", "…"), ("ascii", "...")])
+async def test_the_end_tells_an_error_in_full(width: int, encoding: str, ellipsis: str) -> None:
+    """A long error is cut with an ellipsis beside its request, and told in full at the end."""
+    client = inngest.Inngest(app_id="t", is_production=False)
+
+    @client.create_function(fn_id="f", trigger=inngest.TriggerEvent(event="go"), retries=0)
+    async def long(ctx: inngest.Context) -> None:
+        raise LookupError(LONG)
+
+    async with LocalEngine(client, [long]) as engine:
+        await engine.run(inngest.Event(name="go"))
+    text = drawn(tell(engine.runs), width=width, encoding=encoding)
+    lines = text.splitlines()
+    end = next(n for n, line in enumerate(lines) if "Failed: attempt 1 failed" in line)
+    assert [line for line in lines[:end] if line.rstrip().endswith(ellipsis)]
+    assert LONG in " ".join(" ".join(lines[end:]).split())
+    assert max(map(len, lines)) <= width
+
+
+@pytest.mark.anyio
+async def test_the_lines_of_an_error_stay_lines() -> None:
+    """An error of several lines keeps them in the timeline, and the next mark begins a new one."""
+    client = inngest.Inngest(app_id="t", is_production=False)
+
+    @client.create_function(fn_id="f", trigger=inngest.TriggerEvent(event="go"), retries=0)
+    async def lines(ctx: inngest.Context) -> None:
+        raise LookupError("2 violations\n/cents: int_parsing\n/note: missing\n\n")
+
+    async with LocalEngine(client, [lines]) as engine:
+        await engine.run(inngest.Event(name="go"))
+    drawn_lines = [line.strip("┊ ") for line in drawn(tell(engine.runs)).splitlines()]
+    for first in ("function raised LookupError: 2 violations", "Failed: attempt 1 failed: "):
+        at = next(n for n, line in enumerate(drawn_lines) if first in line)
+        assert drawn_lines[at].endswith("LookupError: 2 violations")
+        assert drawn_lines[at + 1 : at + 3] == ["/cents: int_parsing", "/note: missing"]
+    assert "pre-line" in render_html(tell(engine.runs))

@@ -338,8 +338,13 @@ async def test_crashing_middleware_is_reported_as_a_failed_request(
         (run,) = engine.runs
     assert run.status == "Failed"
     assert [request.status for request in run.requests] == [500, 500]
-    assert run.requests[0].failure == "Your server returned HTTP 500 before the SDK responded."
+    message = "Your server returned HTTP 500 before the SDK responded."
+    assert run.requests[0].failure == f"{message} The app raised RuntimeError."
+    assert run.error is not None
+    assert run.error["message"] == message
+    assert run.reason.endswith(f"{message} The app raised RuntimeError: no constructor today")
     assert "no constructor today" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_events_are_attributed_to_the_run_that_sent_them() -> None:

@@ -137,6 +137,18 @@ async def test_limits_fail_the_run_at_once(ops: list[dict[str, Json]], name: str
     assert len(run.requests) == 1
 
 
+async def test_a_step_that_may_not_be_retried_is_named() -> None:
+    """The reason says of a step's error that it is not retriable only when the app said so."""
+    error = {"name": "ValueError", "message": "no"}
+
+    def answer(body: dict[str, Json], step: str) -> tuple[int, Json]:
+        return (500, error) if body["steps"] else (206, [op("a", "StepError", error=error)])
+
+    run = await run_scripted(answer, {"x-inngest-no-retry": "true"})
+    assert (run.status, len(run.requests)) == ("Failed", 2)
+    assert run.reason == "step 'a' is not retriable: ValueError: no"
+
+
 async def test_step_limit() -> None:
     """A run with 1,000 steps is not called again, even if it would only have to return."""
 

@@ -21,8 +21,40 @@ Message = MutableMapping[str, typing.Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
-Answer = tuple[int, dict[str, str], bytes]
-"""Status, headers (names in lower case), body."""
+
+
+class Answer(typing.NamedTuple):
+    """What the app answered.
+
+    Attributes:
+        status: HTTP status.
+        headers: By name in lower case.
+        body: The body.
+        crash: The exception that escaped the app, if any, see `crash_text`.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    crash: str = ""
+
+
+def crash_text(error: Exception) -> str:
+    """An exception in one line: its class and what it says.
+
+    Of pydantic's report every place is told, without the inputs that it quotes; of any other
+    message the first line.
+    """
+    head, *rest = str(error).strip().splitlines() or [""]
+    if " [type=" in str(error):
+        place, told = "", list[str]()
+        for line in rest:
+            if not line.startswith(" "):
+                place = line.strip()
+            elif not line.startswith("    "):
+                told.append(f"{place}: {line.partition(' [type=')[0].strip()}")
+        head = f"{head}: {'; '.join(told)}"
+    return f"{type(error).__name__}: {head}" if head else type(error).__name__
 
 
 class App:
@@ -43,7 +75,8 @@ class App:
     ) -> Answer:
         """Send a request and wait for the whole answer.
 
-        An exception that escapes the app is logged, as a web server would, and answered with 500.
+        An exception that escapes the app is answered with 500, as a web server would, and told in
+        the answer; its traceback is logged at level DEBUG.
         """
         if self._asgi is not None:
             return await _Exchange(method, self._path, query, headers, body).run(self._asgi)
@@ -91,13 +124,14 @@ class _Exchange:
 
     async def run(self, app: AsgiApp) -> Answer:
         """Call the app."""
+        crash = ""
         try:
             await app(self._scope, self._receive, self._send)
-        except Exception:
-            _logger.exception("the app failed outside of a function (middleware constructor?)")
+        except Exception as error:
+            crash = _crashed(error)
             if not self._complete.is_set():
-                return 500, {}, b""
-        return self._status, self._headers, b"".join(self._content)
+                return Answer(500, {}, b"", crash)
+        return Answer(self._status, self._headers, b"".join(self._content), crash)
 
     async def _receive(self) -> Message:
         if self._body is not None:
@@ -120,8 +154,17 @@ class _Exchange:
 
 
 def _call_wsgi(transport: httpx.WSGITransport, request: httpx.Request) -> Answer:
-    response = transport.handle_request(request)
-    return response.status_code, dict(response.headers.items()), response.read()
+    try:
+        response = transport.handle_request(request)
+        body = response.read()
+    except Exception as error:
+        return Answer(500, {}, b"", _crashed(error))
+    return Answer(response.status_code, dict(response.headers.items()), body)
+
+
+def _crashed(error: Exception) -> str:
+    _logger.debug("the app raised outside of its functions", exc_info=error)
+    return crash_text(error)
 
 
 def _is_asgi(app: typing.Any) -> bool:

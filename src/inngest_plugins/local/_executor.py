@@ -31,6 +31,7 @@ from ._protocol import (
     too_many_steps,
 )
 from ._queue import Job
+from ._reasons import failure_reason
 from ._retries import Retries
 from ._run import Json, RunStatus, StepStatus
 from ._state import RequestState, RunState
@@ -151,6 +152,9 @@ class Executor:
         answer = read_answer(raw)
         if isinstance(answer, Failure) and "x-inngest-sdk" not in raw.headers:
             request.failure = str(answer.error["message"])
+            if raw.crash:
+                # Its message may hold a value of the payload, and a failure does not.
+                request.failure += f" The app raised {raw.crash.partition(':')[0]}."
         self._store.save_request(run, request)
         if not run.is_open:
             # Ended while the app was at work: the answer is dropped.
@@ -160,7 +164,7 @@ class Executor:
                 run.output = answer.output
                 self.end(run, "Completed")
             elif isinstance(answer, Failure):
-                self._fail_attempt(run, job, answer, max_attempts)
+                self._fail_attempt(run, job, answer, max_attempts, raw.crash)
             else:
                 resets = planned_only and version >= 2
                 await self._steps.process(
@@ -212,14 +216,14 @@ class Executor:
             due = now + function.finish_timeout
             self._store.put_job(Job(f"{run.id}/finish", "finish", run.id, due))
 
-    def _fail_attempt(self, run: RunState, job: Job, failure: Failure, max_attempts: int) -> None:
+    def _fail_attempt(
+        self, run: RunState, job: Job, failure: Failure, max_attempts: int, crash: str = ""
+    ) -> None:
         """An attempt of a job failed: queue the next one or fail the run."""
         if not failure.no_retry and job.attempt + 1 < max_attempts:
             self._retries.again(job, failure.retry_after)
         else:
-            name, message = failure.error.get("name"), failure.error.get("message")
-            why = "is not retriable" if failure.no_retry else f"attempt {job.attempt + 1} failed"
-            self._fail(run, f"{why}: {name}: {message}", failure)
+            self._fail(run, failure_reason(run, job.attempt + 1, failure, crash), failure)
 
     def _fail(self, run: RunState, reason: str, failure: Failure) -> None:
         run.error = failure.error

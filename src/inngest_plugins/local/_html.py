@@ -89,7 +89,7 @@ def _run(story: RunStory, number: int, whole: Story, *, values: bool) -> str:
     if story.retries:
         counts.append(plural(story.retries, "retry"))
     cause = f" ({_text(story.cause)})" if story.cause else ""
-    reason = f"<p>{_text(_cut(run.reason))}</p>" if run.reason and values else ""
+    reason = f'<p class="reason">{_text(_cut(run.reason))}</p>' if run.reason and values else ""
     parts = [
         f'<section id="run-{number}" aria-labelledby="title-{number}">',
         f'<div class="title"><h2 id="title-{number}">{_text(run.function_id)}</h2>',

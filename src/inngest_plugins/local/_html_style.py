@@ -82,7 +82,7 @@ tr.gap td {
 .track i.bad { background: var(--bad); }
 .track i.again { background: var(--warn); }
 ul.marks { list-style: none; margin: 0; padding: 0; }
-ul.marks li { overflow-wrap: anywhere; }
+ul.marks li, p.reason { overflow-wrap: anywhere; white-space: pre-line; }
 .more { display: flex; flex-wrap: wrap; gap: 0 1.2rem; color: var(--quiet); font-size: .85rem; }
 .more details[open] { flex-basis: 100%; }
 ul.marks b { color: var(--text); font-weight: 600; }

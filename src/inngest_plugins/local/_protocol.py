@@ -187,12 +187,17 @@ def build_headers(run: RunState, call: Call) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawAnswer:
-    """What came back, unwrapped when it was streamed; ``failure`` says why it is unusable."""
+    """What came back, unwrapped when it was streamed; ``failure`` says why it is unusable.
+
+    ``crash`` is the exception that escaped the app, in one line. It is for people: a server does
+    not know it.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     failure: str | None = None
+    crash: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ class Session:
         limit = self._settings.request_timeout
         try:
             with anyio.fail_after(limit):
-                status, headers, body = await self._app.request(
+                status, headers, body, crash = await self._app.request(
                     "POST", query, request.request_headers, request.request_bytes
                 )
         except TimeoutError:
@@ -220,7 +220,11 @@ class Session:
         finally:
             self._in_flight.pop(run.id, None)
             _current_run.reset(token)
-        return unwrap(status, headers, body)
+        raw = unwrap(status, headers, body)
+        if not crash:
+            return raw
+        _logger.error("run %s: the app raised outside of its functions: %s", run.id, crash)
+        return dataclasses.replace(raw, crash=crash)
 
     def _handle(self, request: ApiRequest) -> ApiResponse:
         response = self.api.handle(request)
@@ -241,12 +245,14 @@ class Session:
     async def _sync(self) -> None:
         """Let the app register its functions, as the server would."""
         self.functions.clear()
-        status, _, body = await self._app.request(
+        status, _, body, crash = await self._app.request(
             "PUT", {}, {"content-type": "application/json"}, b"{}"
         )
         if status != 200 or not self.functions:
-            text = body.decode("utf-8", "replace")[:500]
-            raise LocalEngineError(f"the app did not register its functions: HTTP {status}: {text}")
+            why = f"HTTP {status}: {body.decode('utf-8', 'replace')[:500]}"
+            if crash:
+                why = f"it raised {crash} (logging at level DEBUG shows where)"
+            raise LocalEngineError(f"the app did not register its functions: {why}")
         for function in self.functions.values():
             if function.ignored:
                 _logger.warning(

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 
 from ._timeline_model import Axis, GapRow, Mark, MarkKind, RequestRow, RunStory, Story
-from ._wording import duration_text, message_text, plural, value_text
+from ._wording import duration_text, message_text, plural, reason_text, value_text
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ _STYLES: typing.Final[dict[MarkKind, str]] = {
     "resumed": "cyan",
 }
 _MARK_LINES: typing.Final = 3
-"""Lines that one mark may take; an error message can be of any length."""
+"""Lines that one mark may take; the end of a failed run tells its error in full."""
 
 STATUS_STYLES: typing.Final = {
     "Completed": "green",
@@ -55,6 +55,7 @@ class _Glyphs:
     bar: str
     sliver: str
     joint: str
+    ellipsis: str
 
 
 _UNICODE: typing.Final = _Glyphs(
@@ -73,6 +74,7 @@ _UNICODE: typing.Final = _Glyphs(
     bar="━",
     sliver="╸",
     joint=" · ",
+    ellipsis="…",
 )
 _ASCII: typing.Final = _Glyphs(
     marks={
@@ -90,6 +92,7 @@ _ASCII: typing.Final = _Glyphs(
     bar="=",
     sliver="-",
     joint=", ",
+    ellipsis="...",
 )
 
 
@@ -219,10 +222,18 @@ class _RunLines:
         room = max(12, self._room())
         lines: list[Text] = []
         for piece in pieces:
-            if lines and cell_len(lines[-1].plain) + cell_len(piece.plain) + 2 <= room:
+            is_one_line = "\n" not in piece.plain
+            if (
+                lines
+                and is_one_line
+                and cell_len(lines[-1].plain) + cell_len(piece.plain) + 2 <= room
+            ):
                 lines[-1].append("  ").append_text(piece)
             else:
-                lines += piece.wrap(self._console, room)[:_MARK_LINES]
+                broken = list(piece.wrap(self._console, room))
+                lines += broken[:_MARK_LINES]
+                if len(broken) > _MARK_LINES:
+                    self._cut(lines[-1], room - cell_len(self._glyphs.ellipsis))
         return lines
 
     def _room(self) -> int:
@@ -271,12 +282,18 @@ class _RunLines:
         if run.ended_at is not None:
             end = Text().append(run.status, f"bold {STATUS_STYLES.get(run.status, '')}")
             if run.reason and self._values:
-                reason, mark, rest = run.reason.partition("{")
-                end.append(f": {reason}{message_text(mark + rest)}")
+                end.append(f": {reason_text(run.reason)}")
+            offset = self._story.offset + (self._story.duration or 0.0)
             if self._values and run.status == "Completed":
                 end.append(f"  {value_text(run.output)}", "dim")
-            offset = self._story.offset + (self._story.duration or 0.0)
-            yield self._line(offset, self._glyphs.last, end)
+                yield self._line(offset, self._glyphs.last, end)
+            else:
+                first, *more = end.wrap(
+                    self._console, max(12, self._width - len(self._indent) - 12)
+                )
+                yield self._line(offset, self._glyphs.last, first)
+                for line in more:
+                    yield self._line(None, " ", line)
         for event in run.events_sent:
             yield self._line(None, " ", Text(f"sent {event['name']}", "magenta"))
         for target, kinds in run.metadata.items() if self._values else ():
@@ -309,6 +326,13 @@ class _RunLines:
         yield line
 
     def _fit(self, line: Text) -> Text:
-        line.truncate(self._width, overflow="ellipsis")
+        if cell_len(line.plain) > self._width:
+            self._cut(line, self._width - cell_len(self._glyphs.ellipsis))
         line.no_wrap = True
         return line
+
+    def _cut(self, line: Text, width: int) -> None:
+        """Shorten a line to a width, if it is longer, and show that something is missing."""
+        line.rstrip()
+        line.truncate(width)
+        line.append(self._glyphs.ellipsis)

@@ -19,11 +19,22 @@ def value_text(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def is_sealed(message: str) -> bool:
+    """Whether an error's message is encrypted."""
+    return message.startswith("{") and f'"{_ENVELOPE}"' in message[:40]
+
+
 def message_text(message: str) -> str:
-    """An error's message on one line; an encrypted one as ``(encrypted)``."""
-    if message.startswith("{") and f'"{_ENVELOPE}"' in message[:40]:
+    """An error's message with its line breaks; an encrypted one as ``(encrypted)``."""
+    if is_sealed(message):
         return "(encrypted)"
-    return " ".join(message.split())
+    return "\n".join(line.rstrip() for line in message.strip().splitlines() if line.strip())
+
+
+def reason_text(reason: str) -> str:
+    """Why a run has its status; an encrypted message at its end as ``(encrypted)``."""
+    head, brace, rest = reason.partition("{")
+    return f"{head}(encrypted)" if is_sealed(brace + rest) else message_text(reason)
 
 
 def duration_text(seconds: float) -> str:
