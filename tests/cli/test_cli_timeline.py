@@ -368,6 +368,10 @@ async def test_the_live_table_is_never_too_long(finished: Runs) -> None:
         LiveTable(live).update(finished[0] * 5)
         live.refresh()
     assert "8 older runs" in stream.getvalue()
+    with rich.live.Live(console=console, auto_refresh=False) as live:
+        LiveTable(live).update((finished[0] * 4)[:13])
+        live.refresh()
+    assert "1 older run  " in stream.getvalue()
 
 
 @pytest.mark.anyio

@@ -16,6 +16,7 @@ import rich.text
 from inngest_plugins.local._telling import answer_marks
 from inngest_plugins.local._timeline import STATUS_STYLES
 from inngest_plugins.local._timeline_model import Mark
+from inngest_plugins.local._wording import plural
 
 if typing.TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -89,11 +90,11 @@ class LiveTable:
             for mark in _news(run, known):
                 known.last = mark_text(mark)
         if len(runs) > _ROWS:
-            table.add_row("", rich.text.Text(f"{len(runs) - _ROWS} older runs", "dim"))
+            table.add_row("", rich.text.Text(plural(len(runs) - _ROWS, "older run"), "dim"))
         for run in runs[-_ROWS:]:
             known = self._watched[run.id]
             sign = rich.text.Text("●", STATUS_STYLES[run.status]) if run.is_ended else self._spinner
-            requests = rich.text.Text(f"{known.requests} requests", "dim")
+            requests = rich.text.Text(plural(known.requests, "request"), "dim")
             status = rich.text.Text(run.status, STATUS_STYLES[run.status])
             table.add_row(sign, run.function_id, status, requests, rich.text.Text(known.last))
         self._live.update(table)

@@ -12,6 +12,15 @@ import inngest
 
 from ._api import UserlandTraces
 from ._app import serve_fastapi
+from ._arguments import (
+    check_client,
+    check_clock,
+    check_events,
+    check_function,
+    check_functions,
+    check_journal,
+    check_seconds,
+)
 from ._clock import Clock, VirtualClock
 from ._errors import LocalEngineError
 from ._functions import FunctionConfig
@@ -82,6 +91,10 @@ class LocalEngine:
         request_timeout: Real seconds that one request may take; then the attempt has failed.
         retry_interval: Seconds between attempts instead of the server's table (15 s, 30 s, 1 min
             ... with jitter), like ``inngest dev --retry-interval``.
+
+    Raises:
+        LocalEngineError: No functions, or a client that is not in dev mode.
+        TypeError: An argument is none of these.
     """
 
     def __init__(
@@ -97,17 +110,23 @@ class LocalEngine:
         request_timeout: float = _REQUEST_TIMEOUT,
         retry_interval: float | None = None,
     ) -> None:
+        check_client(client)
+        listed = check_functions(functions)
+        check_journal(journal)
+        chosen_clock = check_clock(clock)
+        check_seconds("request_timeout", request_timeout, optional=False)
+        check_seconds("retry_interval", retry_interval)
         if client.is_production:
             raise LocalEngineError(
                 f"LocalEngine needs a client in dev mode: create app {client.app_id!r} with "
                 "inngest.Inngest(..., is_production=False) or set INNGEST_DEV=1"
             )
-        if not functions:
+        if not listed:
             raise LocalEngineError("LocalEngine needs at least one function")
         self._settings = Settings(
             client=client,
-            functions=list(functions),
-            clock=clock if clock is not None else VirtualClock(),
+            functions=listed,
+            clock=VirtualClock() if chosen_clock is None else chosen_clock,
             serve=serve or serve_fastapi,
             path=serve_path or os.environ.get("INNGEST_SERVE_PATH") or _DEFAULT_PATH,
             infer=infer,
@@ -168,14 +187,17 @@ class LocalEngine:
         Raises:
             LocalEngineError: The events start no run, or several and ``function`` does not say
                 which one is meant.
+            TypeError: An argument is none of these.
         """
         session = self._opened()
+        check_function(function)
+        check_seconds("timeout", timeout)
         if events is None:
             state = session.router.fire_cron(self._cron_function(function))
             session.store.commit()
             session.driver.wake()
         else:
-            batch = [events] if isinstance(events, inngest.Event) else list(events)
+            batch = check_events(events)
             target = self._choose(batch, function)
             ids = await self._client.send(batch)
             state = await session.started(ids, target, timeout)
@@ -188,7 +210,7 @@ class LocalEngine:
             The ids that the engine gave them.
         """
         self._opened()
-        batch = [events] if isinstance(events, inngest.Event) else list(events)
+        batch = check_events(events)
         return await self._client.send(batch)
 
     async def settle(
@@ -202,6 +224,7 @@ class LocalEngine:
         Args:
             timeout: Real seconds; then the runs that are left end with status ``TimedOut``.
         """
+        check_seconds("timeout", timeout)
         await self._opened().settled(timeout)
 
     async def idle(self) -> None:

@@ -11,11 +11,15 @@ from collections.abc import Iterator, Sequence
 import inngest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from inngest_plugins.core import HookRecord, record_hooks
-from inngest_plugins.local import Clock, LocalEngine, Run
+from inngest_plugins.core import HookRecord, record_hooks, require_extra
 
-from ._step_double import StepCall, StepDoubles
-from ._stubs import StubBook, Stubs
+require_extra("testing", "fastapi")
+
+from inngest_plugins.local import Clock, LocalEngine, Run  # noqa: E402 - after the check
+from inngest_plugins.local._arguments import check_seconds  # noqa: E402
+
+from ._step_double import StepCall, StepDoubles  # noqa: E402
+from ._stubs import StubBook, Stubs  # noqa: E402
 
 if typing.TYPE_CHECKING:
     import os
@@ -52,6 +56,10 @@ class Harness:
             with the status ``TimedOut``: a test fails instead of hanging.
         allow_unused_stubs: Whether a stub whose step is never reached is fine.
         engine_options: Further arguments of `LocalEngine`.
+
+    Raises:
+        LocalEngineError: No functions, or a client that is not in dev mode.
+        TypeError: An argument is none of these.
     """
 
     def __init__(
@@ -66,10 +74,11 @@ class Harness:
         allow_unused_stubs: bool = False,
         **engine_options: typing.Any,
     ) -> None:
-        listed = [functions] if isinstance(functions, inngest.Function) else list(functions)
+        check_seconds("timeout", timeout)
+        listed = [functions] if isinstance(functions, inngest.Function) else functions
         self._client = client
         self._timeout = timeout
-        self._book = StubBook(stubs or {})
+        self._book = StubBook({} if stubs is None else stubs)
         self._doubles = StepDoubles(self._book)
         self._allow_unused_stubs = allow_unused_stubs
         self._engine = LocalEngine(client, listed, journal, clock, **engine_options)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeGuard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,12 @@ def raises(error: BaseException | type[BaseException]) -> Raises:
 
     A ``step.run`` is retried, as it would be for a real failure. An invoke fails at once with an
     `inngest.StepError`, as it does when the invoked function failed for good.
+
+    Raises:
+        TypeError: It is no exception.
     """
+    if not _is_error(error):
+        raise TypeError(f"raises() takes an exception or its class, not {type(error).__name__}")
     return Raises(error)
 
 
@@ -81,7 +87,12 @@ def calls(function: Callable[..., object]) -> Calls:
         function: Gets what the handler would get (``step.run``), the event data (invoke), the
             event's name (``wait_for_event``), the list of events (``send_event``), the request
             body (``ai.infer``), or the time to sleep.
+
+    Raises:
+        TypeError: It cannot be called.
     """
+    if not _is_callable(function):
+        raise TypeError(f"calls() takes a function, not {type(function).__name__}")
     return Calls(function)
 
 
@@ -109,13 +120,35 @@ def as_stub(value: object) -> Stub:
     """Read the shorthand: an exception raises, a function is called, anything else is returned."""
     if isinstance(value, (Returns, Raises, Calls, Passes, InTurn)):
         return value
-    if isinstance(value, BaseException) or (
-        isinstance(value, type) and issubclass(value, BaseException)
-    ):
+    if _is_error(value):
         return Raises(value)
-    if callable(value):
+    if _is_callable(value):
         return Calls(value)
     return Returns(value)
+
+
+def _is_error(value: object) -> TypeGuard[BaseException | type[BaseException]]:
+    return isinstance(value, BaseException) or (
+        isinstance(value, type) and issubclass(value, BaseException)
+    )
+
+
+def _is_callable(value: object) -> TypeGuard[Callable[..., object]]:
+    return callable(value)
+
+
+def _is_key(key: object) -> bool:
+    parts = typing.cast("tuple[object, ...]", key) if isinstance(key, tuple) else (key, "")
+    return len(parts) == 2 and all(isinstance(part, str) for part in parts)
+
+
+def _check(stubs: object) -> None:
+    takes = "a dict from step ids, or (function id, step id), to what stands in for the step"
+    if not isinstance(stubs, Mapping):
+        raise TypeError(f"stubs must be {takes}, not {type(stubs).__name__}")
+    for key in typing.cast("Mapping[object, object]", stubs):
+        if not _is_key(key):
+            raise TypeError(f"stubs must be {takes}; it has the key {key!r}")
 
 
 class StubBook:
@@ -123,9 +156,13 @@ class StubBook:
 
     Args:
         stubs: See `Stubs`.
+
+    Raises:
+        TypeError: They are not.
     """
 
     def __init__(self, stubs: Stubs) -> None:
+        _check(stubs)
         self._stubs: dict[StubKey, Stub] = {key: as_stub(value) for key, value in stubs.items()}
         self._uses: dict[StubKey, int] = {}
         self._reached: set[StubKey] = set()

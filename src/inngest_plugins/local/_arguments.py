@@ -1,0 +1,92 @@
+"""Checks of what users pass to the engine, so that a slip is told by its name.
+
+Everything here raises TypeError and says what the argument takes.
+"""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Iterable, Mapping
+
+import inngest
+
+if typing.TYPE_CHECKING:
+    from ._clock import Clock
+
+    AnyFunction = inngest.Function[typing.Any]
+
+
+def wrong(name: str, takes: str, value: object) -> TypeError:
+    """The error for an argument of a wrong type."""
+    what = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+    return TypeError(f"{name} must be {takes}, not {what}")
+
+
+def check_client(client: object) -> None:
+    """Accept an Inngest client."""
+    if not isinstance(client, inngest.Inngest):
+        raise wrong("client", "an inngest.Inngest client", client)
+
+
+def check_functions(functions: object) -> list[AnyFunction]:
+    """Accept functions made with ``@client.create_function``, and list them."""
+    if isinstance(functions, str) or not isinstance(functions, Iterable):
+        raise wrong("functions", "a list of Inngest functions", functions)
+    listed: list[AnyFunction] = []
+    for function in typing.cast("Iterable[object]", functions):
+        if not isinstance(function, inngest.Function):
+            name = getattr(function, "__name__", None)
+            named = f" ({name!r}: is its decorator missing?)" if name else ""
+            raise TypeError(
+                "functions must be a list of functions made with @client.create_function(...); "
+                f"one of them is of type {type(function).__name__}{named}"
+            )
+        listed.append(function)
+    return listed
+
+
+def check_clock(clock: object) -> Clock | None:
+    """Accept a clock, or None for the default."""
+    if clock is None:
+        return None
+    if isinstance(clock, type) or not all(
+        callable(getattr(clock, name, None)) for name in ("now", "from_wall", "jump_to")
+    ):
+        raise wrong("clock", "a clock such as VirtualClock() or RealClock()", clock)
+    return typing.cast("Clock", clock)
+
+
+def check_journal(journal: object) -> None:
+    """Accept the path of a file, or None for none."""
+    if journal is not None and not isinstance(journal, (str, os.PathLike)):
+        raise wrong("journal", "the path of a file (a str or a pathlib.Path) or None", journal)
+
+
+def check_seconds(name: str, seconds: object, *, optional: bool = True) -> None:
+    """Accept a length of time in seconds; None too if that is ``optional``."""
+    if seconds is None and optional:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise wrong(name, "a number of seconds" + (" or None" if optional else ""), seconds)
+
+
+def check_events(events: object) -> list[inngest.Event]:
+    """Accept one event or several, and list them."""
+    if isinstance(events, inngest.Event):
+        return [events]
+    how = "pass inngest.Event(name=..., data=...)"
+    if isinstance(events, (str, bytes, Mapping)) or not isinstance(events, Iterable):
+        raise wrong("events", f"an inngest.Event or a list of them ({how})", events)
+    listed: list[inngest.Event] = []
+    for event in typing.cast("Iterable[object]", events):
+        if not isinstance(event, inngest.Event):
+            raise wrong("each of the events", f"an inngest.Event ({how})", event)
+        listed.append(event)
+    return listed
+
+
+def check_function(function: object) -> None:
+    """Accept what names a function: itself or its id; None too."""
+    if function is not None and not isinstance(function, (str, inngest.Function)):
+        raise wrong("function", "an Inngest function or its id", function)

@@ -1,0 +1,97 @@
+"""Slips in what the engine is given are told by the name of the argument."""
+
+from __future__ import annotations
+
+import pathlib
+import typing
+
+import inngest
+import pytest
+
+from inngest_plugins.local import LocalEngine, RealClock, VirtualClock
+
+client = inngest.Inngest(app_id="shop", is_production=False)
+HOW = r"pass inngest\.Event\(name=\.\.\., data=\.\.\.\)"
+
+
+@client.create_function(fn_id="f", trigger=inngest.TriggerEvent(event="go"))
+async def function(ctx: inngest.Context) -> str:
+    """Completes."""
+    return "done"
+
+
+async def undecorated(ctx: inngest.Context) -> None:
+    """No Inngest function."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"client": "c"}, "^client must be an inngest.Inngest client, not str$"),
+        ({"client": inngest.Inngest}, "^client must be .*, not the class Inngest$"),
+        ({"functions": [undecorated]}, "create_function.*'undecorated': is its decorator missing"),
+        ({"functions": [3]}, "^functions must be a list of .* is of type int$"),
+        ({"functions": "f"}, "^functions must be a list of Inngest functions, not str$"),
+        ({"functions": function}, "^functions must be a list of Inngest functions, not Function$"),
+        ({"clock": "real"}, r"^clock must be .* RealClock\(\), not str$"),
+        ({"clock": RealClock}, r"^clock must be .* RealClock\(\), not the class RealClock$"),
+        ({"journal": 3}, "^journal must be the path of a file .* not int$"),
+        ({"request_timeout": None}, "^request_timeout must be a number of seconds, not NoneType$"),
+        ({"retry_interval": "3"}, "^retry_interval must be a number of seconds or None, not str$"),
+    ],
+)
+def test_the_engine_names_a_wrong_argument(arguments: dict[str, typing.Any], message: str) -> None:
+    """An argument of a wrong type is a TypeError that says what it takes."""
+    with pytest.raises(TypeError, match=message):
+        LocalEngine(**{"client": client, "functions": [function], **arguments})
+
+
+def test_right_arguments_are_taken(tmp_path: pathlib.Path) -> None:
+    """Every kind of value that is documented is accepted, and any sequence of functions."""
+    for clock in (None, RealClock(), VirtualClock()):
+        LocalEngine(client, (function,), tmp_path / "j", clock, request_timeout=3, retry_interval=0)
+    run = LocalEngine(client, [function]).run_sync((inngest.Event(name="go"),), function, 3)
+    assert run.output == "done"
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ({"name": "e", "data": {}}, f"^events must be .*{HOW}\\), not dict$"),
+        ("e", f"^events must be .*{HOW}\\), not str$"),
+        (3, "^events must be .* not int$"),
+        ([{"name": "e"}], f"^each of the events must be an inngest.Event .{HOW}\\), not dict$"),
+        (inngest.Event, "^events must be .* not the class Event$"),
+    ],
+)
+@pytest.mark.anyio
+async def test_what_is_no_event_is_refused(events: typing.Any, message: str) -> None:
+    """`run` and `send` say how an event is made."""
+    async with LocalEngine(client, [function]) as engine:
+        with pytest.raises(TypeError, match=message):
+            await engine.run(events)
+        with pytest.raises(TypeError, match=message):
+            await engine.send(events)
+        assert engine.runs == []
+
+
+def test_run_sync_refuses_what_is_no_event() -> None:
+    """The face for scripts says it too."""
+    for events in ({"name": "e", "data": {}}, "e"):
+        wrong: typing.Any = events
+        with pytest.raises(TypeError, match=HOW):
+            LocalEngine(client, [function]).run_sync(wrong)
+
+
+@pytest.mark.anyio
+async def test_the_other_arguments_of_run_are_checked() -> None:
+    """So are the time limit and the function."""
+    wrong: typing.Any = "3"
+    async with LocalEngine(client, [function]) as engine:
+        with pytest.raises(TypeError, match=r"^timeout must be a number of seconds or None"):
+            await engine.run(inngest.Event(name="go"), timeout=wrong)
+        with pytest.raises(TypeError, match=r"^timeout must be a number of seconds or None"):
+            await engine.settle(wrong)
+        wrong = undecorated
+        with pytest.raises(TypeError, match=r"^function must be an Inngest function or its id"):
+            await engine.run(inngest.Event(name="go"), wrong)
