@@ -42,8 +42,9 @@ async def undecorated(ctx: inngest.Context) -> None:
 )
 def test_the_engine_names_a_wrong_argument(arguments: dict[str, typing.Any], message: str) -> None:
     """An argument of a wrong type is a TypeError that says what it takes."""
+    given: dict[str, typing.Any] = {"client": client, "functions": [function], **arguments}
     with pytest.raises(TypeError, match=message):
-        LocalEngine(**{"client": client, "functions": [function], **arguments})
+        LocalEngine(**given)
 
 
 def test_right_arguments_are_taken(tmp_path: pathlib.Path) -> None:

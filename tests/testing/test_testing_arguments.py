@@ -33,8 +33,9 @@ async def function(ctx: inngest.Context) -> None:
 )
 def test_the_harness_names_a_wrong_argument(arguments: dict[str, typing.Any], message: str) -> None:
     """An argument of a wrong type is a TypeError that says what it takes."""
+    given: dict[str, typing.Any] = {"client": client, "functions": function, **arguments}
     with pytest.raises(TypeError, match=message):
-        Harness(**{"client": client, "functions": function, **arguments})
+        Harness(**given)
 
 
 def test_stubs_name_a_wrong_argument() -> None:
