@@ -58,7 +58,8 @@ def export(
     except OSError as error:
         msg = f"cannot write {out}: {error.strerror}"
         raise CliError(msg) from error
-    typer.echo(f"{len(document['channels'])} events written to {out}")
+    count = len(document["channels"])
+    typer.echo(f"{count} event{'s' * (count != 1)} written to {out}")
 
 
 @schemas.command()
