@@ -118,10 +118,10 @@ FAILURES: list[tuple[str, typing.Callable[[inngest.Context], Json], str, str]] =
     ),
     (
         "wait",
-        lambda ctx: ctx.step.wait_for_event("w", event="e", timeout=days(400)),
+        lambda ctx: ctx.step.wait_for_event("w", event="e", timeout=days(399)),
         "InngestErrTimeoutTooLong",
         (
-            'The wait-for-event timeout "400d" expires more than one year in the future; '
+            'The wait-for-event timeout "57w" expires more than one year in the future; '
             "timeouts may last at most one year."
         ),
     ),
