@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from ._errors import MetadataValueError
@@ -66,15 +67,18 @@ def normalize(value: object, where: str, depth: int = 0) -> Json:
     if isinstance(value, dict):
         return _object(cast("dict[object, object]", value), where, depth)
     if isinstance(value, (list, tuple)):
-        items = cast("list[object] | tuple[object, ...]", value)
-        return [
-            item if is_plain(item) else normalize(item, f"{where}[{index}]", depth + 1)
-            for index, item in enumerate(items)
-        ]
+        return array(cast("list[object] | tuple[object, ...]", value), where, depth)
     raise MetadataValueError(
         f"metadata {where}: {type(value).__name__} is not JSON; record str, numbers, bool, None, "
         "lists and dicts (for a Pydantic model use metadata.typed or model_dump(mode='json'))"
     )
+
+
+def array(items: Sequence[object], where: str, depth: int = 0) -> list[Json]:
+    """Return a private copy of several values as a plain JSON array; see `normalize`."""
+    if all(map(is_plain, items)):
+        return list(items)
+    return [normalize(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(items)]
 
 
 def _object(value: dict[object, object], where: str, depth: int) -> dict[str, Json]:

@@ -9,7 +9,7 @@ from typing import cast
 from typing_extensions import Self
 
 from ._errors import MetadataKeyError, MetadataValueError
-from ._json import Json, is_plain, normalize, number
+from ._json import array, is_plain, normalize, number
 from ._ops import Document, Operation
 from ._paths import parse
 
@@ -60,10 +60,7 @@ class Writes(abc.ABC):
         For another run's metadata this is refused: the engine cannot append, so two writers would
         overwrite one another. Give each writer a key of its own instead.
         """
-        items: Json = list(values)
-        if not all(map(is_plain, values)):
-            items = normalize(items, key)
-        self._write(kind, ("append", parse(key), items))
+        self._write(kind, ("append", parse(key), array(values, key)))
         return self
 
     def remove(self, key: str, value: object, *, kind: str | None = None) -> Self:
