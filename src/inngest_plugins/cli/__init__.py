@@ -6,7 +6,7 @@ of them share, and the commands ``run`` and ``doctor``.
 """
 
 from ._app import App, load_app
-from ._errors import AppLoadError, CliError
+from ._errors import AppLoadError, CliError, not_json
 from ._main import main
 
-__all__ = ["App", "AppLoadError", "CliError", "load_app", "main"]
+__all__ = ["App", "AppLoadError", "CliError", "load_app", "main", "not_json"]

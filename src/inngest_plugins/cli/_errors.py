@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 
 class CliError(Exception):
     """A mistake that the person at the keyboard can mend.
@@ -21,3 +23,10 @@ class CliError(Exception):
 
 class AppLoadError(CliError):
     """The app that was named could not be loaded, or has no client or no functions."""
+
+
+def not_json(source: str, error: json.JSONDecodeError, hint: str = "") -> CliError:
+    """Make the error for text that is not JSON: it names the place and repeats nothing of it."""
+    return CliError(
+        f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}{hint}"
+    )

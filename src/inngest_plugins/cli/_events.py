@@ -9,7 +9,7 @@ import typing
 
 import inngest
 
-from ._errors import CliError
+from ._errors import CliError, not_json
 
 _KEYS: typing.Final = ("name", "data", "id", "ts")
 # Part of an event on the wire, and so of one copied from a dashboard, but not of inngest.Event.
@@ -31,9 +31,7 @@ def read_events(option: str) -> list[inngest.Event]:
         decoded: object = json.loads(text)
     except json.JSONDecodeError as error:
         hint = "" if option.startswith(("@", "{", "[")) else "; a file is given as --event @FILE"
-        raise CliError(
-            f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}{hint}"
-        ) from error
+        raise not_json(source, error, hint) from error
     events = typing.cast("list[object]", decoded) if isinstance(decoded, list) else [decoded]
     if not events:
         raise CliError(f"{source} is an empty list: give at least one event")

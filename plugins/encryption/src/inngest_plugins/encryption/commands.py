@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inngest_plugins.cli import CliError
+from inngest_plugins.cli import CliError, not_json
 
 from ._errors import ConfigurationError, DecryptionError
 from ._keyring import KeyRing
@@ -97,9 +97,7 @@ def _pasted() -> Any:
     try:
         return json.loads(sys.stdin.read())
     except json.JSONDecodeError as error:
-        raise CliError(
-            f"stdin is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
+        raise not_json("stdin", error) from error
     except UnicodeDecodeError as error:
         raise CliError("stdin is not UTF-8 text") from error
     except (ValueError, RecursionError) as error:

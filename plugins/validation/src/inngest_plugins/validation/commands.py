@@ -13,7 +13,7 @@ import inngest
 import typer
 import yaml
 
-from inngest_plugins.cli import CliError, load_app
+from inngest_plugins.cli import CliError, load_app, not_json
 from inngest_plugins.core import PluginsError, Stack
 
 from ._asyncapi import asyncapi_document, events_of
@@ -178,8 +178,7 @@ def _read(source: str) -> object:
         msg = f"{shown} is not UTF-8 text"
         raise CliError(msg) from error
     except json.JSONDecodeError as error:
-        msg = f"{shown} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        raise CliError(msg) from error
+        raise not_json(shown, error) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
