@@ -76,9 +76,7 @@ class Key:
         passphrase: bytes | None = None,
         wrapped: str | None = None,
     ) -> None:
-        given: object = id
-        if not isinstance(given, str):
-            raise ConfigurationError(f"a key id is a str, not {type(given).__name__}")
+        _check_text("a key id", id)
         if not _ID.fullmatch(id):
             raise ConfigurationError(
                 f"a key id is 1 to 64 characters of A-Z a-z 0-9 . _ -, and {id!r} is not"
@@ -114,9 +112,7 @@ class Key:
         Raises:
             ConfigurationError: for an empty passphrase or a short salt.
         """
-        given: object = passphrase
-        if not isinstance(given, str):
-            raise ConfigurationError(f"a passphrase is a str, not {type(given).__name__}")
+        _check_text("a passphrase", passphrase)
         if not passphrase.strip():
             raise ConfigurationError(f"the passphrase of key {id!r} is blank")
         if salt is None:
@@ -270,3 +266,8 @@ def _decoded(text: str) -> bytes | None:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def _check_text(what: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{what} is a str, not {type(value).__name__}")
