@@ -292,18 +292,20 @@ def test_step_error_that_is_not_retriable(setting: str, kind: Kind) -> None:
     assert scene.log == [*OPEN, *NEW, *STEP, *END]
 
 
+async def step_in_a_step(ctx: Any, log: list[str]) -> None:
+    """A function whose step runs a step."""
+
+    async def outer() -> None:
+        log.append("handler")
+        await ctx.step.run("inner", step(log, "never"))
+
+    await ctx.step.run("outer", outer)
+
+
 @kinds
 def test_nested_step(setting: str, kind: Kind) -> None:
     """A step within a step is never entered; the outer one fails."""
-
-    async def body(ctx: Any, log: list[str]) -> None:
-        async def outer() -> None:
-            log.append("handler")
-            await ctx.step.run("inner", step(log, "never"))
-
-        await ctx.step.run("outer", outer)
-
-    scene = Scene(setting, kind, body)
+    scene = Scene(setting, kind, step_in_a_step)
     op = scene.post().op
     assert (op["displayName"], op["error"]["code"]) == ("outer", "step_nested")
     assert scene.log == [*OPEN, *NEW, *STEP, *END]
@@ -312,15 +314,7 @@ def test_nested_step(setting: str, kind: Kind) -> None:
 @kinds
 def test_nested_step_with_a_memo(setting: str, kind: Kind) -> None:
     """A step within a step is refused though it has a memo, as the SDK does by itself."""
-
-    async def body(ctx: Any, log: list[str]) -> None:
-        async def outer() -> None:
-            log.append("handler")
-            await ctx.step.run("inner", step(log, "never"))
-
-        await ctx.step.run("outer", outer)
-
-    scene = Scene(setting, kind, body)
+    scene = Scene(setting, kind, step_in_a_step)
     op = scene.post(memos={"inner": ONE}).op
     assert (op["displayName"], op["error"]["code"]) == ("outer", "step_nested")
     assert "never" not in scene.log
