@@ -86,8 +86,13 @@ def call_body(
     max_attempts: int | None = 4,
     planning: bool = False,
     run_id: str | None = None,
+    identity: Mapping[str, Json] | None = None,
+    defers: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
-    """The body of one call, with memos by the user's step ids."""
+    """The body of one call, with memos by the user's step ids.
+
+    `identity` is what `ctx` says of the dispatch beside what the SDK reads.
+    """
     events = events or [{"name": "shop/test", "data": {"n": 1}, "id": "e1", "ts": 1}]
     steps = {hashed(step_id): memo for step_id, memo in (memos or {}).items()}
     ctx: dict[str, Json] = {
@@ -99,8 +104,10 @@ def call_body(
     }
     if max_attempts is not None:
         ctx["max_attempts"] = max_attempts
+    ctx.update(identity or {})
     return {
         "ctx": ctx,
+        "defers": defers or {},
         "event": events[0],
         "events": list(events),
         "steps": steps,

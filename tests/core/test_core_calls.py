@@ -26,7 +26,7 @@ from inngest_plugins.core import (
     Step,
     record_hooks,
 )
-from inngest_plugins.core._call import engine_headers
+from inngest_plugins.core.data.headers import engine_headers
 from inngest_plugins.local import LocalEngine
 
 settings = pytest.mark.parametrize("setting", SETTINGS)
@@ -551,7 +551,7 @@ def test_provide_adds_to_the_context(setting: str) -> None:
     ("name", "message"),
     [
         ("step", "plugin 'second' cannot provide ctx.step: the SDK has it already"),
-        ("not a name", "plugin 'second' cannot provide ctx.not a name: it is no identifier"),
+        ("not a name", "plugin 'second' cannot provide ctx.not a name: it is not a name"),
         ("taken", "plugin 'second' provides ctx.taken, which plugin 'first' provides too"),
     ],
 )

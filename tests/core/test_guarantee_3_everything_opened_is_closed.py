@@ -433,9 +433,9 @@ async def test_a_closing_hook_that_hangs_does_not_hold_a_cancelled_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Closing after a cancellation has a deadline."""
-    from inngest_plugins.core import _wiring
+    from inngest_plugins.core.entry import calls
 
-    monkeypatch.setattr(_wiring, "_CLOSING_SECONDS", 0.05)
+    monkeypatch.setattr(calls, "_CLOSING_SECONDS", 0.05)
     waiting = asyncio.Event()
     hooks: list[str] = []
 
@@ -578,12 +578,12 @@ async def test_misuse_of_enter() -> None:
             "_AsyncGeneratorContextManager is an async context manager: "
             "use `await call.enter_async(...)`"
         ),
-        "int is no context manager",
+        "int is not a context manager",
         (
             "_AsyncGeneratorContextManager is an async context manager: "
             "a sync function can only enter a sync one"
         ),
-        "int is no context manager",
+        "int is not a context manager",
         (
             "call.enter_async needs an async function, and 'shop-fn' is sync: use call.enter with "
             "a sync context manager"

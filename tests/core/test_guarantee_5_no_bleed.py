@@ -24,6 +24,7 @@ from tests.core.core_protocol import (
 )
 
 from inngest_plugins.core import Call, Outcome, Plugin, Send, Step
+from inngest_plugins.core.entry import calls
 
 LEAKING: ContextVar[str | None] = ContextVar("leaking", default=None)
 SCOPED: ContextVar[str | None] = ContextVar("scoped", default=None)
@@ -161,8 +162,12 @@ CALLS: list[dict[str, Any]] = [
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [Sloppy, SloppyAsync])
 @pytest.mark.parametrize("setting", SETTINGS)
-async def test_concurrent_runs_do_not_see_each_other(setting: str, kind: type[Sloppy]) -> None:
+async def test_concurrent_runs_do_not_see_each_other(
+    setting: str, kind: type[Sloppy], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """200 runs at once, in tasks and threads that are used again, each see only their own."""
+    # Some packages, once imported, give requests of apps without plugins a call as well.
+    monkeypatch.setattr(calls, "_every_request", set[str]())
     wrong: list[str] = []
     probed: list[tuple[Any, ...]] = []
     plugin = kind()

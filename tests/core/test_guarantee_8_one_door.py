@@ -18,11 +18,13 @@ from starlette.background import BackgroundTask
 from tests.core.core_protocol import BOTH, Engine, make_client, serve
 
 from inngest_plugins import core
-from inngest_plugins.core import Call, Plugin, Send, _sdk
+from inngest_plugins.core import Call, Plugin, Send
+from inngest_plugins.core.entry import calls
+from inngest_plugins.core.sdk import door, wrappers
 
 CORE = Path(core.__file__).parent
 REPOSITORY = CORE.parents[2]
-DOORS = re.compile(r"core/_sdk[a-z_]*\.py$")
+DOORS = re.compile(r"core/sdk/[a-z_]*\.py$")
 SOURCES = sorted(
     path
     for folder in (REPOSITORY / "src", *sorted((REPOSITORY / "plugins").glob("*/src")))
@@ -133,14 +135,27 @@ SIGNATURES = {
     "execution_lib.v0:ExecutionV0Sync.report_step": ["self", "step_info"],
     "execution_lib:ReportedStep.__init__": ["self", "step_signal", "step_info"],
     "step_lib.base:StepMemos.pop": ["self", "hashed_id"],
+    "step_lib.group:Group.parallel": ["self", "callables", "parallel_mode"],
+    "step_lib.group:GroupSync.parallel": ["self", "callables", "parallel_mode"],
     "step_lib.step_async:Step.send_event": ["self", "step_id", "events"],
     "step_lib.step_sync:StepSync.send_event": ["self", "step_id", "events"],
     "step_lib.base:ResponseInterrupt.__init__": ["self", "responses"],
+    "step_lib.base:StepBase._parse_step_id": ["self", "step_id"],
+    "server_lib:ServerRequest.from_raw": ["raw"],
     "middleware_lib:MiddlewareManager.transform_input": ["self", "ctx", "function", "steps"],
     "middleware_lib:MiddlewareManager.before_execution": ["self"],
+    "middleware_lib:MiddlewareManager.transform_output": ["self", "call_res"],
+    "middleware_lib:MiddlewareManager.transform_output_sync": ["self", "call_res"],
     "middleware_lib:MiddlewareManager.transform_input_sync": ["self", "ctx", "function", "steps"],
     "errors:is_retriable": ["err"],
     "net:create_headers": ["env", "framework", "server_kind"],
+    "net:fetch_with_auth_fallback": [
+        "client",
+        "client_sync",
+        "request",
+        "signing_key",
+        "signing_key_fallback",
+    ],
     "net:fetch_with_auth_fallback_sync": [
         "client",
         "request",
@@ -150,11 +165,14 @@ SIGNATURES = {
     "net:ThreadAwareAsyncHTTPClient.initialize": ["self"],
 }
 COROUTINES = {
+    "net:fetch_with_auth_fallback",
     "function:Function.call",
     "client_lib:Inngest.send",
     "execution_lib.v0:ExecutionV0.report_step",
+    "step_lib.group:Group.parallel",
     "step_lib.step_async:Step.send_event",
     "middleware_lib:MiddlewareManager.before_execution",
+    "middleware_lib:MiddlewareManager.transform_output",
     "middleware_lib:MiddlewareManager.transform_input",
 }
 # Pydantic and dataclass fields, by class.
@@ -182,6 +200,12 @@ def test_signatures(where: str) -> None:
     function = inspect.unwrap(resolve(where))
     assert list(inspect.signature(function).parameters) == SIGNATURES[where]
     assert inspect.iscoroutinefunction(function) is (where in COROUTINES)
+
+
+def test_endpoints_are_made_with_their_client_and_functions() -> None:
+    """What notes the served functions takes both by name; the other parameters may differ."""
+    made = inspect.signature(inspect.unwrap(resolve("comm_lib:CommHandler.__init__")))
+    assert {"client", "functions"} <= set(made.parameters)
 
 
 @pytest.mark.parametrize("where", FIELDS)
@@ -212,6 +236,8 @@ def test_opcodes() -> None:
 
 # Every private attribute that the door touches, with the object it is found on.
 PRIVATE = {
+    "_client",
+    "_deserialize",
     "_execution",
     "_handler",
     "_http_client",
@@ -219,9 +245,13 @@ PRIVATE = {
     "_memos",
     "_middleware",
     "_opts",
+    "_parse_step_id",
     "_raw_request",
     "_request",
+    "_serialize",
+    "_start_counter",
     "_target_hashed_id",
+    "_timings",
 }
 
 
@@ -263,6 +293,10 @@ def test_private_attributes(setting: str) -> None:
             assert isinstance(http._http_client, httpx.AsyncClient)
             assert isinstance(http._http_client_sync, httpx.Client)
             assert callable(http.build_httpx_request)
+            assert call.client._serialize(5, object) == 5
+            assert call.client._deserialize(5, object) == 5
+            assert execution._request.ctx.disable_immediate_execution is False
+            assert execution._timings.function._start_counter is None
             seen.append("transform_input")
 
     async def body(ctx: Any) -> int:
@@ -276,8 +310,8 @@ def test_private_attributes(setting: str) -> None:
 
 def test_the_sentinel_is_what_an_absent_output_is() -> None:
     """The SDK leaves data out of an operation exactly for this object."""
-    assert resolve("types:empty_sentinel") is _sdk.EMPTY
-    result = inngest.TransformOutputResult(error=None, output=_sdk.EMPTY, step=None)
+    assert resolve("types:empty_sentinel") is door.EMPTY
+    result = inngest.TransformOutputResult(error=None, output=door.EMPTY, step=None)
     assert not result.has_output()
 
 
@@ -287,7 +321,7 @@ async def test_a_replayed_step_is_what_the_sdk_reports() -> None:
     info: Any = object()
     own: Any = resolve("execution_lib:ReportedStep")(asyncio.Future(), info)
     output, error = resolve("step_lib.base:Output"), resolve("step_lib.base:MemoizedError")
-    replayed = _sdk.ReplayedStep(info, output(data=[1]))
+    replayed = door.ReplayedStep(info, output(data=[1]))
     assert vars(replayed).keys() == vars(own).keys() - {"_release_signal", "_done_signal"}
     assert (replayed.info, replayed.output, replayed.error, replayed.skip) == (
         info,
@@ -297,7 +331,7 @@ async def test_a_replayed_step_is_what_the_sdk_reports() -> None:
     )
     async with replayed as entered:
         assert entered is replayed
-    failed = _sdk.ReplayedStep(
+    failed = door.ReplayedStep(
         info, output(data=None, error=error(message="m", name="N", stack="s"))
     )
     assert failed.output is own.output
@@ -308,7 +342,7 @@ async def test_a_replayed_step_is_what_the_sdk_reports() -> None:
 def test_the_context_variable_of_groups() -> None:
     """`in_parallel` is the context variable that `group.parallel` sets."""
     assert resolve("step_lib:in_parallel") is resolve("step_lib.group:in_parallel")
-    assert _sdk.in_parallel() is False
+    assert door.in_parallel() is False
 
 
 @pytest.mark.parametrize("setting", BOTH)
@@ -321,10 +355,10 @@ def test_the_default_of_retries_is_the_sdks(setting: str) -> None:
     app = serve(setting, body)
     retries = app.function.get_config("http://app").main.steps["step"].retries
     assert retries is None
-    assert _sdk.DEFAULT_RETRIES == 4
+    assert door.DEFAULT_RETRIES == 4
 
 
-def test_install_wraps_four_methods_and_uninstall_gives_them_back() -> None:
+def test_install_wraps_five_methods_and_uninstall_gives_them_back() -> None:
     """Nothing else of the SDK is replaced, and the originals can be had back."""
     function_class: Any = resolve("function:Function")
     client_class: Any = resolve("client_lib:Inngest")
@@ -336,12 +370,14 @@ def test_install_wraps_four_methods_and_uninstall_gives_them_back() -> None:
     ]
     originals = [getattr(method, "__wrapped__", None) for method in wrapped]
     assert all(originals)
+    request_class: Any = resolve("server_lib:ServerRequest")
+    assert "from_raw" in vars(request_class)
 
-    from inngest_plugins.core import _wiring
+    from inngest_plugins.core.entry import calls
 
-    _wiring.install()
+    calls.install()
     assert function_class.call is wrapped[0], "installing twice wraps once"
-    _sdk.uninstall()
+    wrappers.uninstall()
     try:
         assert [
             function_class.call,
@@ -349,6 +385,7 @@ def test_install_wraps_four_methods_and_uninstall_gives_them_back() -> None:
             client_class.send,
             client_class.send_sync,
         ] == originals
+        assert "from_raw" not in vars(request_class)
         seen: list[str] = []
 
         class Never(Plugin):
@@ -362,7 +399,7 @@ def test_install_wraps_four_methods_and_uninstall_gives_them_back() -> None:
             assert serve(setting, body, Never()).post().body == 1
         assert seen == [], "without the core the plugins are inert"
     finally:
-        _wiring.install()
+        calls.install()
     assert hasattr(function_class.call, "__wrapped__")
 
 
@@ -384,8 +421,10 @@ class Sending(Plugin):
         assert send.call is None
 
 
-def test_clients_without_plugins_are_left_alone() -> None:
+def test_clients_without_plugins_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing of ours registered, the SDK's own methods are called with what was given."""
+    # Tools that other tests import ask for a call in every request.
+    monkeypatch.setattr(calls, "_every_request", set[str]())
     client = make_client()
     assert client.send_sync.__doc__ == inngest.Inngest.send_sync.__doc__
     assert inngest.Inngest.send_sync.__name__ == "send_sync"

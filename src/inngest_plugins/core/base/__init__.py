@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, layers, keys, hook names, text, sync and async."""

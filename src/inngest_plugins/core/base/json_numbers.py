@@ -1,0 +1,38 @@
+"""Numbers as they come back from the engine, which keeps JSON in canonical form (RFC 8785)."""
+
+from __future__ import annotations
+
+import decimal
+import sys
+from typing import Final
+
+_EXACT: Final = 2**53
+_EXACT_DIGITS: Final = 16
+"""An integer of fewer characters is below 2**53."""
+
+_ECMA_EXPONENT: Final = 1e21
+"""From here on ECMAScript writes a number with an exponent, which JSON parsers read as a float."""
+
+_LARGEST: Final = int(sys.float_info.max)
+
+
+def read_number(text: str) -> float | int:
+    """Read a number with a fraction or an exponent: `1.0` comes back as `1`.
+
+    For the `parse_float` of `json.loads`.
+    """
+    number = float(text)
+    if not number.is_integer() or abs(number) >= _ECMA_EXPONENT:
+        return number
+    # The shortest digits that name the double, then zeros: not the double's exact value.
+    return int(number) if abs(number) <= _EXACT else int(decimal.Decimal(repr(number)))
+
+
+def read_integer(text: str) -> float | int:
+    """Read an integer: beyond 2**53 it comes back as the nearest double.
+
+    For the `parse_int` of `json.loads`.
+    """
+    if len(text) < _EXACT_DIGITS or abs(number := int(text)) <= _EXACT:
+        return int(text)
+    return read_number(text) if abs(number) < _LARGEST else number

@@ -1,0 +1,1 @@
+"""What hooks see: the call, its steps, outcomes, sends and memos."""

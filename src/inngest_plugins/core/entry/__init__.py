@@ -1,0 +1,1 @@
+"""Where the SDK's calls and sends enter the core."""

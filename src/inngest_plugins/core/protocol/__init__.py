@@ -1,0 +1,1 @@
+"""What plugins are written against: `Plugin`, `Hooks`, and opening what was sealed."""
