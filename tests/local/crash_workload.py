@@ -28,6 +28,8 @@ from inngest_plugins.local import LocalEngine, VirtualClock
 importlib.import_module("inngest.fast_api")
 
 RUNS = 10
+IN_FLIGHT = 3
+"""Requests in flight; a kill repeats at most that many handlers."""
 MOMENT = 0.1
 """Longest life in seconds; the whole workload takes about three times as long."""
 STEPS = ("one", "two", "left", "right", "last")
@@ -61,7 +63,13 @@ def build(log: Path, life: int) -> LocalEngine:
         await ctx.step.wait_for_event("wait", event="crash/never", timeout=1000)
         return "-".join((one, two, *sides, await run("last")))
 
-    return LocalEngine(client, [work], journal=log.with_suffix(".journal"), clock=VirtualClock(0))
+    return LocalEngine(
+        client,
+        [work],
+        journal=log.with_suffix(".journal"),
+        clock=VirtualClock(0),
+        max_requests=IN_FLIGHT,
+    )
 
 
 async def live(engine: LocalEngine, ready: int) -> None:

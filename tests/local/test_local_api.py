@@ -13,7 +13,7 @@ import inngest
 import pytest
 from inngest.experimental import realtime
 
-from inngest_plugins.local import HookTiming, LocalEngine, Run
+from inngest_plugins.local import LocalEngine, Run
 
 pytestmark = pytest.mark.anyio
 Json = typing.Any
@@ -242,17 +242,9 @@ async def test_realtime_messages_reach_subscribers(bench: Bench) -> None:
     assert [message async for message in everything] == []
     token = await realtime.get_subscription_token(client, "orders", ["paid"])
     assert str(token["key"]).count(".") == 2
-    assert (await bench.http.post("/v1/realtime/publish", json={})).status_code == 400
+    nowhere = await bench.http.post("/v1/realtime/publish", json={})
+    assert nowhere.status_code == 200, "accepted, as on the server, and nobody's"
     assert (await bench.http.post("/v1/realtime/token", content="{")).status_code == 400
     text = bench.engine.subscribe("c")
     await bench.http.post("/v1/realtime/publish?channel=c&topic=t", content="plain")
     assert (await text.__anext__()).data == "plain"
-
-
-async def test_hook_timings_are_attached_to_their_request(bench: Bench) -> None:
-    """A stack that measures its hooks finds a place for them on the request's record."""
-    timing = HookTiming("audit", "transform_input", 1.0, 0.002)
-    request_id = bench.run.requests[0].request_headers["x-request-id"]
-    bench.engine.record_hooks(request_id, [timing])
-    bench.engine.record_hooks("unknown", [timing])
-    assert bench.run.requests[0].hooks == (timing,)

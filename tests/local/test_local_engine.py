@@ -22,7 +22,7 @@ from inngest_plugins.local import (
     VirtualClock,
     infer_over_http,
 )
-from inngest_plugins.local._transport import http_clients
+from inngest_plugins.local.server.transport import http_clients
 
 Json = typing.Any
 Functions = list[inngest.Function[typing.Any]]
@@ -311,7 +311,7 @@ async def test_step_id_collision_ends_as_failed() -> None:
     assert run.status == "Failed"
     assert run.error is not None
     assert run.error["name"] == "NonDeterministicError"
-    assert "'a:1' beside the second use of 'a'" in run.reason
+    assert "'a:1' and the second use of 'a'" in run.reason
 
 
 async def test_crashing_middleware_is_reported_as_a_failed_request(

@@ -55,7 +55,7 @@ def scripted(answer: Answer, headers: dict[str, str] | None = None) -> typing.An
 
 async def http_post(client: inngest.Inngest, httpx: Json, registration: Json) -> None:
     """Register with the engine, through the client's redirected HTTP."""
-    from inngest_plugins.local._transport import http_clients
+    from inngest_plugins.local.server.transport import http_clients
 
     _, (http, *_rest) = http_clients(client)
     request = httpx.Request(

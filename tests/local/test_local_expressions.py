@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from inngest_plugins.local._expressions import Expression, ExpressionError, parse_expression
+from inngest_plugins.local.functions.expressions import (
+    Expression,
+    ExpressionError,
+    parse_expression,
+)
 
 SCOPE = {
     "event": {

@@ -13,8 +13,8 @@ import inngest.fast_api
 import pytest
 
 from inngest_plugins.local import LocalEngine, Run
-from inngest_plugins.local._ids import seeded_ulid
-from inngest_plugins.local._protocol import decode
+from inngest_plugins.local.wire.ids import seeded_ulid
+from inngest_plugins.local.wire.protocol import decode
 
 Json = typing.Any
 pytestmark = pytest.mark.anyio

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import os
 import sqlite3
+import stat
 import subprocess
 import sys
 import typing
@@ -15,7 +17,7 @@ import inngest
 import pytest
 
 from inngest_plugins.local import JournalError, LocalEngine, LocalEngineError
-from inngest_plugins.local._journal import SqliteJournal
+from inngest_plugins.local.journal.journal import SqliteJournal
 
 td = datetime.timedelta
 
@@ -123,7 +125,9 @@ async def test_second_engine_on_a_journal_is_refused(tmp_path: Path) -> None:
     async with engine:
         with pytest.raises(JournalError, match="another engine has it open"):
             await other.__aenter__()
-        script = f"from inngest_plugins.local._journal import *; SqliteJournal({str(journal)!r})"
+        script = (
+            f"from inngest_plugins.local.journal.journal import *; SqliteJournal({str(journal)!r})"
+        )
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
         )
@@ -208,3 +212,31 @@ def test_hundred_kills_lose_nothing(tmp_path: Path) -> None:
     assert result["kills"] >= 100
     # Each step of each run; those that a kill hit at work again, as nobody knew their result.
     assert result["executions"] >= result["rounds"] * 10 * 5
+    # No more of them than requests were in flight.
+    assert result["executions"] <= result["rounds"] * 10 * 5 + result["kills"] * 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_new_journal_is_its_owners(tmp_path: Path) -> None:
+    """It holds payloads: nobody else may read it, nor what SQLite keeps beside it."""
+    path = tmp_path / "runs.db"
+    before = os.umask(0)
+    try:
+        journal = SqliteJournal(path)
+        journal.put("run", "key", {"a": 1})
+        journal.commit()
+        files = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+        journal.close()
+    finally:
+        os.umask(before)
+    assert set(files) >= {"runs.db", "runs.db-wal"}
+    assert set(files.values()) == {0o600}
+    path.chmod(0o640)
+    SqliteJournal(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640, "the owner's choice stays"
+
+
+def test_a_journal_in_no_folder(tmp_path: Path) -> None:
+    """The message names the file."""
+    with pytest.raises(JournalError, match=r"runs\.db: cannot be opened"):
+        SqliteJournal(tmp_path / "none" / "runs.db")

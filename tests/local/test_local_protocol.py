@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from inngest_plugins.local._functions import parse_duration
-from inngest_plugins.local._ids import (
+from inngest_plugins.local.functions.config import parse_duration
+from inngest_plugins.local.wire.ids import (
     UlidFactory,
     app_uuid,
     decode_ulid,
@@ -15,7 +15,7 @@ from inngest_plugins.local._ids import (
     job_id,
     step_hash,
 )
-from inngest_plugins.local._protocol import (
+from inngest_plugins.local.wire.protocol import (
     Failure,
     Ops,
     RawAnswer,
@@ -26,7 +26,7 @@ from inngest_plugins.local._protocol import (
     read_answer,
     unwrap,
 )
-from inngest_plugins.local._trace_ids import trace_and_span_id
+from inngest_plugins.local.wire.trace_ids import trace_and_span_id
 
 SDK = {"x-inngest-sdk": "inngest-py:v0.5.19"}
 

@@ -24,7 +24,7 @@ import inngest.flask
 import pytest
 
 from inngest_plugins.local import InferenceRequest, InferenceResponse, LocalEngine, json_answer
-from inngest_plugins.local._functions import parse_registration
+from inngest_plugins.local.functions.config import parse_registration
 
 HERE = Path(__file__).parent / "exchanges"
 RECORDED_WITH = "0.5.19"

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from inngest_plugins.core import require_extra
-
-require_extra("local", "fastapi")
-
-from ._clock import Clock, RealClock, VirtualClock  # noqa: E402 - after the check for the extra
-from ._engine import LocalEngine  # noqa: E402
-from ._errors import JournalError, LocalEngineError  # noqa: E402
-from ._functions import FunctionConfig  # noqa: E402
-from ._inference import (  # noqa: E402
+from . import _extra as _extra
+from ._clock import Clock, RealClock, VirtualClock
+from ._engine import LocalEngine
+from ._errors import JournalError, LocalEngineError
+from .functions.config import FunctionConfig
+from .journal.records import (
+    DeferRecord,
+    DeferStatus,
+    RequestRecord,
+    RunStatus,
+    StepRecord,
+    StepStatus,
+)
+from .report.run import Run
+from .report.run_view import OpenedRun
+from .report.timeline import Timeline, TimelineEntry
+from .server.realtime import RealtimeMessage, Subscription
+from .server.transport import EngineTransport
+from .steps.gateway import GatewayTransport
+from .steps.inference import (
     Infer,
     InferenceRequest,
     InferenceResponse,
     infer_over_http,
     json_answer,
 )
-from ._realtime import RealtimeMessage, Subscription  # noqa: E402
-from ._run import (  # noqa: E402
-    HookTiming,
-    RequestRecord,
-    Run,
-    RunStatus,
-    StepRecord,
-    StepStatus,
-    Timeline,
-    TimelineEntry,
-)
-from ._transport import EngineTransport  # noqa: E402
 
 __all__ = [
     "Clock",
+    "DeferRecord",
+    "DeferStatus",
     "EngineTransport",
     "FunctionConfig",
-    "HookTiming",
+    "GatewayTransport",
     "Infer",
     "InferenceRequest",
     "InferenceResponse",
     "JournalError",
     "LocalEngine",
     "LocalEngineError",
+    "OpenedRun",
     "RealClock",
     "RealtimeMessage",
     "RequestRecord",

@@ -1,4 +1,4 @@
-"""Checks of what users pass to the engine, so that a slip is told by its name.
+"""Checks of what users pass to the engine, so that an error names the wrong argument.
 
 Everything here raises TypeError and says what the argument takes.
 """
@@ -9,6 +9,7 @@ import os
 import typing
 from collections.abc import Iterable, Mapping
 
+import httpx
 import inngest
 
 if typing.TYPE_CHECKING:
@@ -61,6 +62,26 @@ def check_journal(journal: object) -> None:
     """Accept the path of a file, or None for none."""
     if journal is not None and not isinstance(journal, (str, os.PathLike)):
         raise wrong("journal", "the path of a file (a str or a pathlib.Path) or None", journal)
+
+
+def check_gateway(gateway: object) -> None:
+    """Accept an httpx transport, or None for none."""
+    if gateway is not None and not isinstance(
+        gateway, (httpx.BaseTransport, httpx.AsyncBaseTransport)
+    ):
+        raise wrong("gateway", "an httpx transport or None", gateway)
+
+
+def check_max_requests(number: object) -> None:
+    """Accept how many requests may be in flight.
+
+    Raises:
+        ValueError: It is below 1.
+    """
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise wrong("max_requests", "a whole number", number)
+    if number < 1:
+        raise ValueError(f"max_requests must be at least 1, not {number}")
 
 
 def check_seconds(name: str, seconds: object, *, optional: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import typing
@@ -10,33 +11,41 @@ from collections.abc import Iterable, Sequence
 
 import inngest
 
-from ._api import UserlandTraces
-from ._app import serve_fastapi
+from inngest_plugins.core import embed_engine
+
 from ._arguments import (
     check_client,
     check_clock,
     check_events,
     check_function,
     check_functions,
+    check_gateway,
     check_journal,
+    check_max_requests,
     check_seconds,
 )
+from ._choice import Chooser, FunctionRef
 from ._clock import Clock, VirtualClock
 from ._errors import LocalEngineError
-from ._functions import FunctionConfig
-from ._ids import UlidFactory
-from ._inference import Infer
-from ._journal import open_journal
-from ._realtime import Broker, Subscription
-from ._run import HookTiming, Json, Run
 from ._session import Serve, Session, Settings
-from ._store import Store
-from ._transport import EngineTransport
+from .functions.config import FunctionConfig
+from .journal.journal import open_journal
+from .journal.records import Json
+from .journal.store import Store
+from .report.opener import Opener
+from .report.run import Run
+from .server.api import UserlandTraces
+from .server.app import serve_fastapi
+from .server.realtime import Broker, Subscription
+from .server.transport import EngineTransport
+from .steps.gateway import GatewayTransport
+from .steps.inference import Infer
+from .wire.ids import UlidFactory
 
 Events = inngest.Event | Sequence[inngest.Event]
-FunctionRef = str | inngest.Function[typing.Any]
 _DEFAULT_PATH = "/api/inngest"
 _REQUEST_TIMEOUT = 7200.0
+_MAX_REQUESTS = 16
 
 
 class LocalEngine:
@@ -88,13 +97,19 @@ class LocalEngine:
         serve_path: Where the app serves; by default ``INNGEST_SERVE_PATH`` or ``/api/inngest``.
         infer: Answers the inference calls of ``step.ai``; without it they fail. See
             `infer_over_http`.
+        gateway: An httpx transport, sync or async, that makes the requests of durable fetch (the
+            ``Gateway`` op); without it they fail. ``httpx.AsyncHTTPTransport()`` uses the network.
         request_timeout: Real seconds that one request may take; then the attempt has failed.
+        max_requests: How many requests to the app may be in flight; others that are due wait. A
+            kill repeats at most that many handlers. Code of functions that waits for other runs
+            of this engine holds a place.
         retry_interval: Seconds between attempts instead of the server's table (15 s, 30 s, 1 min
             ... with jitter), like ``inngest dev --retry-interval``.
 
     Raises:
         LocalEngineError: No functions, or a client that is not in dev mode.
         TypeError: An argument is none of these.
+        ValueError: ``max_requests`` is below 1.
     """
 
     def __init__(
@@ -107,15 +122,19 @@ class LocalEngine:
         serve: Serve | None = None,
         serve_path: str | None = None,
         infer: Infer | None = None,
+        gateway: GatewayTransport | None = None,
         request_timeout: float = _REQUEST_TIMEOUT,
+        max_requests: int = _MAX_REQUESTS,
         retry_interval: float | None = None,
     ) -> None:
         check_client(client)
         listed = check_functions(functions)
         check_journal(journal)
         chosen_clock = check_clock(clock)
+        check_gateway(gateway)
         check_seconds("request_timeout", request_timeout, optional=False)
         check_seconds("retry_interval", retry_interval)
+        check_max_requests(max_requests)
         if client.is_production:
             raise LocalEngineError(
                 f"LocalEngine needs a client in dev mode: create app {client.app_id!r} with "
@@ -130,16 +149,20 @@ class LocalEngine:
             serve=serve or serve_fastapi,
             path=serve_path or os.environ.get("INNGEST_SERVE_PATH") or _DEFAULT_PATH,
             infer=infer,
+            gateway=gateway,
             request_timeout=request_timeout,
+            max_requests=max_requests,
             retry_interval=retry_interval,
             new_ulid=UlidFactory(),
             broker=Broker(),
+            opener=Opener(client, listed),
         )
         self._client = client
         self._journal = journal
         self._functions: dict[str, FunctionConfig] = {}
         self._store: Store | None = None
         self._session: Session | None = None
+        self._embedding = contextlib.ExitStack()
 
     # Opening and closing
 
@@ -157,10 +180,12 @@ class LocalEngine:
             store.close()
             raise
         self._store, self._session, self._functions = store, session, session.functions
+        self._embedding.enter_context(embed_engine(self._client, self))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         session, self._session = self._opened(), None
+        self._embedding.close()
         await session.close()
         session.store.close()
 
@@ -193,12 +218,12 @@ class LocalEngine:
         check_function(function)
         check_seconds("timeout", timeout)
         if events is None:
-            state = session.router.fire_cron(self._cron_function(function))
+            state = session.router.fire_cron(self._chooser(session).cron_function(function))
             session.store.commit()
             session.driver.wake()
         else:
             batch = check_events(events)
-            target = self._choose(batch, function)
+            target = self._chooser(session).of_events(batch, function)
             ids = await self._client.send(batch)
             state = await session.started(ids, target, timeout)
         return await session.finished(state, timeout)
@@ -277,7 +302,16 @@ class LocalEngine:
     @property
     def runs(self) -> list[Run]:
         """Every run, oldest first, also those of functions that other runs started."""
-        return [] if self._store is None else [Run(run) for run in self._store.runs.values()]
+        return (
+            []
+            if self._store is None
+            else [Run(run, self._settings.opener) for run in self._store.runs.values()]
+        )
+
+    @property
+    def deferred(self) -> list[Run]:
+        """The runs of deferred functions, oldest first; `Run.deferred` lists those of one run."""
+        return [run for run in self.runs if run.is_deferred]
 
     @property
     def events(self) -> list[dict[str, Json]]:
@@ -323,19 +357,6 @@ class LocalEngine:
         self._opened()
         return self._settings.broker.subscribe(channel, topics)
 
-    def record_hooks(self, request_id: str, timings: Iterable[HookTiming]) -> None:
-        """Attach plugin hook timings to the request with that ``x-request-id``.
-
-        For stacks that measure themselves; unknown ids are ignored.
-        """
-        if self._store is None:
-            return
-        for run in reversed(self._store.runs.values()):
-            for request in run.requests:
-                if request.request_headers.get("x-request-id") == request_id:
-                    request.hooks = (*request.hooks, *timings)
-                    return
-
     # Inside
 
     def _opened(self) -> Session:
@@ -350,59 +371,5 @@ class LocalEngine:
                 f"journal {self._journal}: belongs to app {owner!r}, not to {self._client.app_id!r}"
             )
 
-    def _choose(self, events: list[inngest.Event], function: FunctionRef | None) -> str:
-        """The full id of the function whose run the caller waits for."""
-        router = self._opened().router
-        names = ", ".join(sorted({repr(event.name) for event in events}))
-        if not events:
-            raise LocalEngineError("engine.run() was given no events")
-        started: list[FunctionConfig] = []
-        for event in events:
-            for config in router.triggered_by({"name": event.name, "data": dict(event.data)}):
-                if config.batch is None or config not in started:
-                    started.append(config)
-        ids = sorted({config.id for config in started})
-        if function is not None:
-            wanted = self._function_id(function)
-            if wanted not in ids:
-                raise LocalEngineError(
-                    f"event {names} does not start function {wanted!r}; it starts "
-                    + (", ".join(map(repr, ids)) or "none")
-                )
-            started = [config for config in started if config.id == wanted]
-        elif not ids:
-            known = sorted(
-                {str(t.event) for fn in self._functions.values() for t in fn.triggers if t.event}
-            )
-            raise LocalEngineError(
-                f"event {names} starts no run; the functions listen to "
-                + (", ".join(map(repr, known)) or "no event")
-            )
-        elif len(ids) > 1:
-            raise LocalEngineError(
-                f"event {names} starts several functions: {', '.join(map(repr, ids))}; say which "
-                "run to wait for with engine.run(..., function=...), or use send() and settle()"
-            )
-        if len(started) > 1:
-            raise LocalEngineError(
-                f"{len(events)} events start {len(started)} runs of {started[0].id!r}; use send() "
-                "and settle() to wait for all of them"
-            )
-        return started[0].id
-
-    def _function_id(self, function: FunctionRef) -> str:
-        full = function if isinstance(function, str) else function.id
-        for candidate in (full, f"{self._client.app_id}-{full}"):
-            if candidate in self._functions:
-                return candidate
-        raise LocalEngineError(
-            f"no function {full!r}; there are {', '.join(map(repr, sorted(self._functions)))}"
-        )
-
-    def _cron_function(self, function: FunctionRef | None) -> FunctionConfig:
-        if function is None:
-            raise LocalEngineError("engine.run() needs an event, or a cron function to fire")
-        config = self._functions[self._function_id(function)]
-        if config.cron is None:
-            raise LocalEngineError(f"function {config.id!r} has no cron trigger: give an event")
-        return config
+    def _chooser(self, session: Session) -> Chooser:
+        return Chooser(self._client.app_id, self._functions, session.router)

@@ -1,10 +1,12 @@
-"""What can go wrong with the engine itself (runs that fail do not raise, they have a status)."""
+"""The errors of the engine itself (a run that fails does not raise, it has a status)."""
 
 from __future__ import annotations
 
+from inngest_plugins.core import PluginsError
 
-class LocalEngineError(Exception):
-    """The engine cannot do what it was asked to do. The message says what to change."""
+
+class LocalEngineError(PluginsError):
+    """The engine cannot do what a caller wants. The message says what to change."""
 
 
 class JournalError(LocalEngineError):

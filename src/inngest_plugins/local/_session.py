@@ -13,23 +13,28 @@ from contextlib import ExitStack
 import anyio
 import inngest
 
-from ._api import Api, ApiRequest, ApiResponse
-from ._app import App
 from ._clock import Clock
-from ._driver import Driver
 from ._errors import LocalEngineError
-from ._events import Router
-from ._executor import Executor
-from ._functions import FunctionConfig, parse_registration
-from ._ids import UlidFactory
-from ._inference import Infer
-from ._protocol import RawAnswer, unwrap
-from ._queue import Job
-from ._realtime import Broker
-from ._run import Json, Run
-from ._state import RequestState, RunState
-from ._store import Store, is_open_to_events
-from ._transport import EngineTransport, redirected
+from .executor.driver import Driver, is_open_to_events
+from .executor.events import Router
+from .executor.executor import Executor
+from .functions.config import FunctionConfig, parse_registration
+from .journal.queue import Job
+from .journal.records import Json
+from .journal.state import RequestState, RunState
+from .journal.store import Store
+from .report.opener import Opener
+from .report.run import Run
+from .server.api import Api
+from .server.app import App
+from .server.http import ApiRequest, ApiResponse
+from .server.realtime import Broker
+from .server.runs import RunsApi
+from .server.transport import EngineTransport, redirected
+from .steps.gateway import GatewayTransport
+from .steps.inference import Infer
+from .wire.ids import UlidFactory
+from .wire.protocol import RawAnswer, unwrap
 
 Serve = Callable[[inngest.Inngest, list[inngest.Function[typing.Any]]], typing.Any]
 
@@ -41,7 +46,7 @@ _current_run: contextvars.ContextVar[str | None] = contextvars.ContextVar(
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What an engine was told, and what it keeps between sessions. See `LocalEngine`."""
+    """The settings of an engine, and what it keeps between sessions. See `LocalEngine`."""
 
     client: inngest.Inngest
     functions: list[inngest.Function[typing.Any]]
@@ -49,10 +54,13 @@ class Settings:
     serve: Serve
     path: str
     infer: Infer | None
+    gateway: GatewayTransport | None
     request_timeout: float
+    max_requests: int
     retry_interval: float | None
     new_ulid: UlidFactory
     broker: Broker
+    opener: Opener
 
 
 class Session:
@@ -80,6 +88,7 @@ class Session:
             call_app=self._call_app,
             hub=self,
             infer=settings.infer,
+            gateway=settings.gateway,
             retry_interval=settings.retry_interval,
         )
         self.router.bind(self.executor)
@@ -87,6 +96,8 @@ class Session:
             store=store,
             clock=self._clock,
             work=self._work,
+            give_up=self._give_up,
+            max_requests=settings.max_requests,
             is_open_to_events=lambda job: is_open_to_events(store, job, self.functions),
         )
         self.api = Api(
@@ -96,6 +107,14 @@ class Session:
             router=self.router,
             executor=self.executor,
             broker=settings.broker,
+            runs=RunsApi(
+                app_id=self._client.app_id,
+                functions=self.functions,
+                store=store,
+                clock=self._clock,
+                router=self.router,
+                executor=self.executor,
+            ),
             register=self._register,
             sender=self._sender,
         )
@@ -149,7 +168,7 @@ class Session:
         with self.driver.jumping(), anyio.move_on_after(within):
             await self.driver.watch(lambda: not state.is_open)
         self._time_out([state], within)
-        return Run(state)
+        return Run(state, self._settings.opener)
 
     async def settled(self, within: float | None) -> None:
         """Wait until nothing is left, or end what is left."""
@@ -179,6 +198,10 @@ class Session:
         """Let an engine's own event start functions and resume waits."""
         self.router.publish(event, trace_id=trace_id)
 
+    def start_deferred(self, event: dict[str, Json], *, parent: RunState) -> list[str]:
+        """Start what an ended run deferred; returns the ids of the runs."""
+        return self.router.start_deferred(event, parent=parent)
+
     def start_invoked(
         self, function: FunctionConfig, event: dict[str, Json], *, parent: RunState, step: str
     ) -> None:
@@ -201,6 +224,18 @@ class Session:
             self.store.commit()
         else:
             await self.executor.work(job)
+
+    def _give_up(self, job: Job, error: BaseException) -> None:
+        run = self.store.runs.get(job.run_id)
+        if run is not None:
+            self.executor.give_up(run, error)
+            return
+        _logger.error("batch %s cannot start its run", job.step, exc_info=error)
+        batch = self.store.batches.get(job.step)
+        if batch is not None:
+            self.store.remove_batch(batch)
+        self.store.remove_job(job)
+        self.store.commit()
 
     async def _call_app(self, run: RunState, request: RequestState) -> RawAnswer:
         query = {"fnId": request.fn_id, "stepId": request.step_id}

@@ -1,0 +1,1 @@
+"""The executor: how a run goes on, with events, retries and time."""

@@ -1,0 +1,1 @@
+"""The journal: the state of runs, in memory or in one SQLite file."""

@@ -1,0 +1,1 @@
+"""How the engine handles steps: every op that an app can report, memos, retries."""
