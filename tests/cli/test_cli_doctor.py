@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
+import pathlib
+import subprocess
 import typing
 
 import pytest
+
+from inngest_plugins.fetch import _diagnosis as fetch_diagnosis
 
 if typing.TYPE_CHECKING:
     from .conftest import Program, WriteApp
@@ -84,6 +89,33 @@ def test_a_healthy_app_has_nothing_to_complain_about(examine: Examine) -> None:
         ended = examine("[audit]", *options)
         assert ended.code == 0
         assert "nothing to complain about" in ended.out
+
+
+def test_a_transport_of_the_app_is_found(examine: Examine) -> None:
+    """`fetch` stands in no middleware list; what its transports send is looked at all the same."""
+    head = """
+from inngest_plugins.fetch import DurableTransport
+transport = DurableTransport(where="engine", engine_may_see=["payloads"])
+"""
+    try:
+        ended = examine("[Seal()]", head=head)
+        calm = examine("[audit]", head=head)
+    finally:
+        # The apps' modules stay loaded.
+        fetch_diagnosis._AT_THE_ENGINE.clear()
+    assert 'fetch: DurableTransport(where="engine", engine_may_see=["payloads"])' in ended.out
+    assert "fetch: " not in calm.out
+
+
+def test_a_plugin_that_replaces_the_clients_is_shown(examine: Examine) -> None:
+    """A function's own plugin takes the place of the client's of its class, and doctor says so."""
+    functions = """
+@client.create_function(fn_id="one", trigger=E, middleware=[Watch()])
+async def one(ctx): ...
+"""
+    ended = examine("[Watch(), audit]", functions=functions)
+    assert ended.code == 0
+    assert "its own Watch replaces the client's (plugin watch)" in " ".join(ended.out.split())
 
 
 def test_functions_with_their_own_middleware_are_shown_apart(examine: Examine) -> None:
@@ -169,7 +201,7 @@ def test_official_encryption_beside_a_plugin(examine: Examine) -> None:
     """The official encryption middleware beside ours is an error that says which to remove."""
     head = """
 from inngest_encryption import EncryptionMiddleware
-Seal.__module__ = "inngest_plugins.encryption._plugin"
+Seal.__module__ = "inngest_plugins.encryption.plugin"
 """
     ended = examine("[EncryptionMiddleware.factory('k'), Seal()]", head=head)
     assert ended.code == 1
@@ -182,7 +214,7 @@ def test_official_sentry_beside_a_plugin(examine: Examine) -> None:
     """The SDK's experimental Sentry middleware beside ours is an error."""
     head = """
 from inngest.experimental.sentry_middleware import SentryMiddleware
-Watch.__module__ = "inngest_plugins.sentry._plugin"
+Watch.__module__ = "inngest_plugins.sentry.plugin"
 """
     ended = examine("[SentryMiddleware, Watch()]", head=head)
     assert ended.code == 1
@@ -196,12 +228,103 @@ def test_production_without_keys(examine: Examine, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("INNGEST_EVENT_KEY", raising=False)
     ended = examine("[audit]")
     assert ended.code == 1
-    assert "production mode" in ended.out
-    assert "error  client: it is in production mode and has no signing key" in ended.out
-    assert "warning  client: it is in production mode and has no event key" in ended.out
+    assert "production mode (neither is_production nor INNGEST_DEV is set)" in ended.out
+    unset = "it is in production mode because neither is_production nor INNGEST_DEV is set and has"
+    assert f"error  client: {unset} no signing key" in ended.out
+    assert f"warning  client: {unset} no event key" in ended.out
     monkeypatch.setenv("INNGEST_SIGNING_KEY", "signkey-test-12345678")
-    monkeypatch.setenv("INNGEST_EVENT_KEY", "key")
-    assert examine("[audit]").code == 0
+    monkeypatch.setenv("INNGEST_EVENT_KEY", "an-event-key")
+    noted = examine("[audit]", "--strict")
+    assert noted.code == 0
+    assert "note  client: it is in production mode because neither" in noted.out
+
+
+@pytest.mark.parametrize("name", ["INNGEST_SIGNING_KEY", "INNGEST_SIGNING_KEY_FALLBACK"])
+def test_an_empty_signing_key(examine: Examine, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The SDK takes what is signed with it, and a compose file easily sets one."""
+    monkeypatch.delenv("INNGEST_DEV")
+    monkeypatch.setenv("INNGEST_EVENT_KEY", "an-event-key")
+    monkeypatch.setenv("INNGEST_SIGNING_KEY", "signkey-test-12345678")
+    monkeypatch.setenv(name, "")
+    ended = examine("[audit]")
+    assert ended.code == 1
+    assert f"error  client: {name} is empty" in ended.out
+
+
+def test_a_client_that_says_its_mode(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With is_production in the code nothing is said of the environment."""
+    monkeypatch.delenv("INNGEST_DEV")
+    monkeypatch.delenv("INNGEST_SIGNING_KEY", raising=False)
+    ended = examine("[], is_production=True")
+    assert "production mode (is_production is set)" in ended.out
+    assert "it is in production mode and has no signing key" in ended.out
+    monkeypatch.setenv("INNGEST_DEV", "1")
+    assert "development mode (INNGEST_DEV is set)" in examine("[]").out
+    assert "development mode (is_production is set)" in examine("[], is_production=False").out
+
+
+@pytest.mark.parametrize("is_repository", [True, False])
+def test_keys_in_files_of_the_repository(
+    examine: Examine, tmp_path: pathlib.Path, is_repository: bool
+) -> None:
+    """A key that stands in a tracked file is named by place and never repeated."""
+    if is_repository:
+        (tmp_path / "settings.toml").write_text("\n\nsigning = 'signkey-prod-0123456789abcdef'")
+        (tmp_path / "untracked.py").write_text("# my-event-key-0123")
+        subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+        subprocess.run(["git", "-C", str(tmp_path), "add", "settings.toml"], check=True)
+    ended = examine(
+        "[], event_key='my-event-' + 'key-0123', signing_key='signkey-prod-0123456789abcdef'"
+    )
+    if is_repository:
+        assert "its signing key stands in " in ended.out
+        assert "settings.toml, line 3: whoever can read the repository can sign" in ended.out
+        assert "its event key" not in ended.out
+    else:
+        assert "app_0.py, line " in ended.out
+    assert "0123" not in ended.out
+
+
+def test_inngest_traces_without_a_signing_key(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans that Inngest would refuse are told before the first run."""
+    monkeypatch.delenv("INNGEST_SIGNING_KEY", raising=False)
+    head = "from inngest_plugins.otel import OpenTelemetryPlugin"
+    plugin = "OpenTelemetryPlugin(inngest_traces=True)"
+    text = "inngest_traces=True sends spans to Inngest, which asks for the signing key"
+    assert text in examine(f"[{plugin}], is_production=True", head=head).out
+    assert text not in examine(f"[{plugin}], is_production=False", head=head).out
+
+
+def test_the_report_as_json(examine: Examine) -> None:
+    """--json prints the order and the findings as one document, with the same exit code."""
+    ended = examine("[Seal(), Watch()]", "--json")
+    document = json.loads(ended.out)
+    assert ended.code == 0
+    assert document["ok"] is True
+    assert document["app_id"] == "d"
+    (section,) = document["sections"]
+    assert section["functions"] == ["one", "two"]
+    assert [place["name"] for place in section["places"]] == ["logger", "watch", "seal"]
+    assert document["findings"] == [
+        {
+            "level": "warning",
+            "where": "plugin watch",
+            "text": "it would like to see payloads",
+        }
+    ]
+    strict = examine("[Seal(), Watch()]", "--json", "--strict")
+    assert (strict.code, json.loads(strict.out)["ok"]) == (1, False)
+
+
+def test_names_cannot_command_the_terminal(examine: Examine) -> None:
+    """Control and bidirectional characters of names and findings are shown escaped."""
+    head = "Watch.diagnose = lambda self, stack: ['\\x1b[2J\\u202e']"
+    ended = examine("[Hooks('a\\x1b]0;b\\x07'), Watch()]", head=head)
+    assert "\\u001b]0;b\\u0007" in ended.out
+    assert "\\u001b[2J\\u202e" in ended.out
+    assert not set(ended.out) & set("\x1b\x07\u202e")
 
 
 def test_bad_input_exits_with_two(program: Program) -> None:

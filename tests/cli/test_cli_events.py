@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from inngest_plugins.cli import CliError
-from inngest_plugins.cli._events import read_events
+from inngest_plugins.cli.run.event_option import read_events
 
 
 def test_one_event_and_a_list() -> None:
@@ -33,6 +33,12 @@ def test_a_file_and_standard_input(tmp_path: pathlib.Path, monkeypatch: pytest.M
     ("text", "expected"),
     [
         ("{", "--event is not JSON: Expecting property name"),
+        (
+            '{"name": "a", "data": ' + '{"a":' * 250 + "1" + "}" * 251,
+            "nests deeper than 200 levels",
+        ),
+        ('{"name": "a", "data": ' + "[" * 100_000, "nests deeper than 200 levels"),
+        ('{"name": "a", "ts": ' + "9" * 5_000 + "}", "a number too long to read"),
         ("[]", "empty list"),
         ("3", "--event is not an event"),
         ('[{"name": "a"}, 3]', "--event[1] is not an event"),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
+import os
+import pathlib
 import subprocess
 import sys
 import typing
 
 import pytest
+import typer
 
 from inngest_plugins.cli import CliError, _main, main
 
@@ -77,7 +81,7 @@ def test_without_typer_the_program_says_what_to_install(
     assert main(["run"]) == 2
     error = capsys.readouterr().err
     assert error == (
-        'inngest-plugins: this program needs typer: pip install "inngest-plugins[local]"\n'
+        'inngest-plugins: this program needs typer: pip install "inngest-plugins[cli]"\n'
     )
 
 
@@ -138,8 +142,6 @@ def test_a_typer_app_is_a_command_with_sub_commands(
     program: Program, commands: typing.Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An entry point may be a typer app or a function; anything else is refused by name."""
-    import typer
-
     group = typer.Typer()
 
     @group.command()
@@ -170,11 +172,6 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
-def close() -> None:
-    """Lose the reader of the output."""
-    raise BrokenPipeError
-
-
 def leave() -> None:
     """Exit with a message, as scripts do."""
     sys.exit("gone")
@@ -197,13 +194,124 @@ def test_unforeseen_failures_are_one_line(
     assert program("leave").code == 1
 
 
-def test_a_closed_pipe_is_no_failure(
-    commands: typing.Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def write_much() -> None:
+    """Write more than a pipe holds, then end with a verdict."""
+    for _ in range(100_000):
+        typer.echo("a line that nobody reads")
+    raise typer.Exit(VERDICT)
+
+
+VERDICT = 0
+FULL = pathlib.Path("/dev/full")
+
+
+@pytest.mark.parametrize("verdict", [0, 1])
+def test_a_closed_pipe_does_not_change_the_verdict(
+    commands: typing.Callable[..., None], monkeypatch: pytest.MonkeyPatch, verdict: int
 ) -> None:
-    """When the reader of the output has gone, the program ends quietly."""
-    commands(close=f"{__name__}:close")
-    monkeypatch.setattr(sys, "stdout", sys.__stdout__)
-    assert main(["close"]) in (0, 1)
+    """When the reader of the output has gone the command goes on, silently, to its own end."""
+    monkeypatch.setattr(sys.modules[__name__], "VERDICT", verdict)
+    commands(write=f"{__name__}:write_much")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["write"]) == verdict
+    assert sys.stdout is stream
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux has it")
+@pytest.mark.parametrize("command", ["write", "--version"])
+def test_a_full_disk_is_one_line(
+    commands: typing.Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    """Output that cannot be written is one line and exit code 2, also when little was written."""
+    commands(write=f"{__name__}:write_much")
+    with FULL.open("w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main([command]) == 2
+    error = capsys.readouterr().err
+    assert error == ("inngest-plugins: cannot write to standard output: No space left on device\n")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux has it")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", ["--version", "doctor {app} --json", "run {app} {event} --json"]
+)
+def test_a_full_disk_is_one_line_of_the_program(
+    app: str, tmp_path: pathlib.Path, arguments: str, unbuffered: str
+) -> None:
+    """So it is for the program itself, with and without Python's own buffer."""
+    event = tmp_path / "event.json"
+    event.write_text('{"name": "demo/told"}')
+    words = arguments.format(app=app, event=f"--event @{event}")
+    ended = subprocess.run(
+        f"{sys.executable} -m inngest_plugins.cli {words} > /dev/full",
+        shell=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    *before, last = ended.stderr.splitlines()
+    assert last == "inngest-plugins: cannot write to standard output: No space left on device"
+    assert not [line for line in before if "cannot write" in line or "Traceback" in line]
+
+
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"])
+def test_closed_streams_are_no_failure(redirected: str) -> None:
+    """A program started with closed streams, or a full disk for its messages, does its work."""
+    command = f"{sys.executable} -m inngest_plugins.cli --version {redirected}"
+    ended = subprocess.run(command, shell=True, capture_output=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def warn() -> None:
+    """Log and fail with text that a terminal would obey."""
+    logging.getLogger("somebody's").warning("\x1b]0;title\x07\nsecond")
+    raise RuntimeError("\x1b[2J\u202e")
+
+
+def test_messages_cannot_command_the_terminal(
+    program: Program, commands: typing.Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control and bidirectional characters of logs and errors are shown escaped."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    commands(warn=f"{__name__}:warn")
+    ended = program("warn")
+    assert ended.err.splitlines() == [
+        "\\u001b]0;title\\u0007",
+        "second",
+        "inngest-plugins: RuntimeError: \\u001b[2J\\u202e (--debug shows where)",
+    ]
+    traced = program("warn", "--debug").err
+    assert "Traceback" in traced
+    assert not {"\x1b", "\u202e", "\x07"}.intersection(traced)
+
+
+def test_the_shell_completes_commands_and_options(app: str) -> None:
+    """With the shell's completion installed, commands and their options are offered."""
+
+    def completed(words: str) -> str:
+        environment = {
+            **os.environ,
+            "_INNGEST_PLUGINS_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        command = [sys.executable, "-m", "inngest_plugins.cli"]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+
+    assert "doctor" in completed("inngest-plugins do").split()
+    assert "--real-time" in completed("inngest-plugins run --re").split()
 
 
 def test_the_package_is_a_program(app: str) -> None:

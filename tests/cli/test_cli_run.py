@@ -327,3 +327,95 @@ def test_the_installed_program_runs_from_elsewhere(app: str, tmp_path: pathlib.P
     )
     assert ended.returncode == 0, ended.stderr
     assert len(json.loads(ended.stdout)["runs"]) == 3
+
+
+MANY_STEPS = """
+import inngest
+from inngest_plugins.core import Hooks
+
+audit = Hooks("audit")
+
+@audit.transform_memo
+def look(call, step):
+    pass
+
+client = inngest.Inngest(app_id="demo", middleware=[audit])
+
+@client.create_function(fn_id="many", trigger=inngest.TriggerEvent(event="many"), retries=1)
+async def many(ctx):
+    for number in range(ctx.event.data["steps"]):
+        async def work(number=number):
+            return f"m3mo-{number}"
+        await ctx.step.run(f"step-{number}", work)
+    raise RuntimeError("tried again, with every memo")
+"""
+
+
+def test_each_memo_stands_once_in_a_report(
+    program: Program, write_app: WriteApp, tmp_path: pathlib.Path
+) -> None:
+    """Requests refer to memos and events: a report grows with the steps, not with their square."""
+    app, page = write_app(MANY_STEPS), tmp_path / "run.html"
+    lines: list[int] = []
+    sizes: list[int] = []
+    for count in (20, 40):
+        event = json.dumps({"name": "many", "data": {"steps": count, "note": "ev3nt"}})
+        ended = program("run", app, "--event", event, "--json", "--html", page)
+        source = page.read_text("utf-8")
+        for text in (ended.out, source):
+            assert text.count("ev3nt") == 1
+            # In the answer that gave it, and with its step.
+            assert text.count('m3mo-7"') + text.count("m3mo-7&quot;") == 2
+        lines.append(ended.out.count("\n"))
+        sizes.append(len(source))
+    assert lines[1] < 2.1 * lines[0]
+    assert sizes[1] < 2.1 * sizes[0]
+    (run,) = json.loads(ended.out)["runs"]
+    keys = [step["key"] for step in run["steps"]]
+    carried: list[str] = []
+    for request in run["requests"]:
+        steps = request["request"]["steps"]
+        assert steps["repeated"] == len(carried)
+        carried += steps["new"]
+        stack = request["request"]["ctx"]["stack"]
+        assert stack["repeated"] + len(stack["stack"]) == len(carried) == stack["current"]
+        assert request["request"]["event"] == {"id": run["events"][0]["id"]}
+        assert request["request"]["events"] == [{"id": run["events"][0]["id"]}]
+    assert carried == keys
+    (calls,) = run["requests"][-1]["hooks"]
+    assert (calls["hook"], calls["calls"], calls["errors"]) == ("transform_memo", 40, 0)
+    listed = program("run", app, "--event", event, "--hooks").out
+    assert "audit: transform_memo x40" in listed
+
+
+def test_a_page_or_a_picture_can_be_printed(
+    program: Program, app: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`-` is standard output, in place of the timeline; `./-` is a file; two do not fit."""
+    monkeypatch.chdir(tmp_path)
+    page = program("run", app, "--event", HELLO, "--html", "-")
+    assert page.code == 0
+    assert page.out.startswith("<!doctype html>")
+    assert page.out.endswith("</html>\n")
+    picture = program("run", app, "--event", HELLO, "--svg", "-")
+    assert picture.out.startswith("<svg")
+    assert not (tmp_path / "-").exists()
+    for options, named in (
+        (("--html", "-", "--json"), "--json and --html -"),
+        (("--html", "-", "--svg", "-"), "--html - and --svg -"),
+    ):
+        refused = program("run", app, "--event", HELLO, *options)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"{named} all print to standard output: choose one" in refused.err
+    kept = program("run", app, "--event", HELLO, "--html", "./-")
+    assert "Completed" in kept.out
+    assert (tmp_path / "-").read_text("utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("option", ["--html", "--svg"])
+def test_a_report_that_cannot_be_written(program: Program, app: str, option: str) -> None:
+    """A full disk is one line that names the file."""
+    ended = program("run", app, "--event", HELLO, option, "/dev/full")
+    assert ended.code == 2
+    assert ended.err.endswith("inngest-plugins: cannot write /dev/full: No space left on device\n")

@@ -13,14 +13,14 @@ import pytest
 import rich.console
 import rich.live
 
-from inngest_plugins.cli._progress import LiveTable, watching
+from inngest_plugins.cli.run.progress import LiveTable, watching
 from inngest_plugins.core import HookRecord, Hooks, record_hooks
-from inngest_plugins.local import HookTiming, LocalEngine, Run, VirtualClock, json_answer
-from inngest_plugins.local._html import render_html
-from inngest_plugins.local._telling import family, tell
-from inngest_plugins.local._timeline import TimelineView
-from inngest_plugins.local._timeline_model import Axis, HookCall, Story
-from inngest_plugins.local._wording import duration_text, plural
+from inngest_plugins.local import LocalEngine, Run, VirtualClock, json_answer
+from inngest_plugins.local.report.page import render_html
+from inngest_plugins.local.report.story import family, story_of
+from inngest_plugins.local.report.story_model import Axis, Story
+from inngest_plugins.local.report.terminal import TimelineView
+from inngest_plugins.local.report.words import duration_text, plural
 
 EVENT = inngest.Event(name="t/go", data={"note": "<script>alert(1)</script>"})
 Runs = tuple[list[Run], list[HookRecord]]
@@ -111,7 +111,7 @@ def drawn(story: Story, *, width: int = 120, encoding: str = "utf-8", **options:
 @pytest.mark.anyio
 async def test_runs_follow_their_cause(finished: Runs) -> None:
     """Runs are told depth first, each with the words for what started it."""
-    story = tell(*finished)
+    story = story_of(*finished)
     told = [(run.run.function_id, run.depth, run.cause) for run in story.runs]
     assert told == [
         ("t-main", 0, ""),
@@ -127,7 +127,7 @@ async def test_runs_follow_their_cause(finished: Runs) -> None:
 @pytest.mark.anyio
 async def test_every_kind_of_mark_is_drawn(finished: Runs) -> None:
     """Attempts, plans, waits, invokes, failures, gaps and hook errors are all in the picture."""
-    text = drawn(tell(*finished))
+    text = drawn(story_of(*finished))
     for expected in (
         "↻ flaky ConnectionError: cable <cut>",
         "30.0 s later: flaky is tried again",
@@ -154,7 +154,7 @@ async def test_every_kind_of_mark_is_drawn(finished: Runs) -> None:
 @pytest.mark.anyio
 async def test_every_width_fits(finished: Runs) -> None:
     """No line is wider than the terminal, from wide to absurdly narrow."""
-    story = tell(*finished)
+    story = story_of(*finished)
     for width in (200, 100, 72, 50, 40):
         for hooks in (False, True):
             lines = drawn(story, width=width, hooks=hooks).splitlines()
@@ -165,7 +165,7 @@ async def test_every_width_fits(finished: Runs) -> None:
 @pytest.mark.anyio
 async def test_a_terminal_without_unicode_gets_ascii(finished: Runs) -> None:
     """A console that cannot show the signs gets plain ones."""
-    text = drawn(tell(*finished), encoding="ascii")
+    text = drawn(story_of(*finished), encoding="ascii")
     assert text.isascii()
     assert "x call-bad function failed" in text
     assert "~ flaky" in text
@@ -174,7 +174,7 @@ async def test_a_terminal_without_unicode_gets_ascii(finished: Runs) -> None:
 @pytest.mark.anyio
 async def test_hooks_by_request(finished: Runs) -> None:
     """With ``hooks`` each request lists its hook calls, with what they raised."""
-    text = drawn(tell(*finished), hooks=True)
+    text = drawn(story_of(*finished), hooks=True)
     assert "checks: transform_output ✘ LookupError" in text
 
 
@@ -205,7 +205,7 @@ class _Page(html.parser.HTMLParser):
 async def test_the_page_is_well_formed_and_accessible(finished: Runs) -> None:
     """Elements nest, ids are unique and referred to, tables have captions, signs have words."""
     page = _Page()
-    source = render_html(tell(*finished), title="A <run>")
+    source = render_html(story_of(*finished), title="A <run>")
     page.feed(source)
     page.close()
     assert page.open == []
@@ -231,7 +231,7 @@ async def test_the_page_is_well_formed_and_accessible(finished: Runs) -> None:
 @pytest.mark.anyio
 async def test_the_page_fetches_and_runs_nothing(finished: Runs) -> None:
     """Payloads cannot become markup, and the page's policy forbids every load."""
-    source = render_html(tell(*finished))
+    source = render_html(story_of(*finished))
     assert "<script" not in source
     assert "&lt;script&gt;alert(1)" in source
     assert "default-src 'none'" in source
@@ -241,7 +241,7 @@ async def test_the_page_fetches_and_runs_nothing(finished: Runs) -> None:
 @pytest.mark.anyio
 async def test_the_page_without_values(finished: Runs) -> None:
     """Without values the page holds names and times, and nothing of payloads or messages."""
-    source = render_html(tell(*finished), values=False)
+    source = render_html(story_of(*finished), values=False)
     assert "NonRetriableError" in source
     for secret in ("alert(1)", "cable", "gave up", "lost toy", "grown", "hook trouble"):
         assert secret not in source
@@ -253,14 +253,14 @@ async def test_long_values_are_cut(finished: Runs) -> None:
     runs, _ = finished
     state = runs[1]._state
     state.output = "x" * 1_000_000
-    source = render_html(tell([runs[1]]))
+    source = render_html(story_of([runs[1]]))
     assert len(source) < 100_000
     assert "more characters left out]" in source
 
 
 def test_nothing_to_tell() -> None:
     """No runs make an empty timeline and a page that says so."""
-    story = tell([])
+    story = story_of([])
     assert drawn(story) == ""
     assert "0 runs, 0 requests, 0 steps" in render_html(story)
     assert story.axis.place(5) == 0
@@ -308,19 +308,9 @@ def test_counts() -> None:
 @pytest.mark.anyio
 async def test_hook_calls_without_a_request_are_left_out(finished: Runs) -> None:
     """Hook calls outside of any request, or of requests of other runs, change nothing."""
-
-    @dataclasses.dataclass
-    class Stray:
-        plugin: str = "stray"
-        hook: str = "before_send_events"
-        run_id: str | None = None
-        request_id: str | None = None
-        started_at: float = 0.0
-        duration: float = 0.0
-        error: str | None = None
-
-    strays: list[HookCall] = [Stray(), Stray(request_id="somebody else's")]
-    story = tell(finished[0], strays)
+    stray = HookRecord("stray", "before_send_events", None, None, 0.0, 0.0, None)
+    strays = [stray, dataclasses.replace(stray, request_id="somebody else's")]
+    story = story_of(finished[0], strays)
     assert all(run.hooks == () for run in story.runs)
 
 
@@ -331,12 +321,12 @@ async def test_a_run_in_flight_can_be_drawn() -> None:
     async with LocalEngine(client, functions, retry_interval=30) as engine:
         await engine.send(EVENT)
         await engine.idle()
-        story = tell(engine.runs)
+        story = story_of(engine.runs)
         text = drawn(story)
         page = render_html(story)
         state = engine.runs[0]._state
         state.requests[0].ended_at = None
-        assert "in flight" in render_html(tell(engine.runs))
+        assert "in flight" in render_html(story_of(engine.runs))
     assert "Running" in text
     assert "↻ flaky" in text
     assert "└" not in text
@@ -412,10 +402,10 @@ async def test_inference_is_told() -> None:
         client, [ask], infer=lambda request: json_answer({"ok": True})
     ) as engine:
         await engine.run(inngest.Event(name="go"))
-        good = drawn(tell(engine.runs))
+        good = drawn(story_of(engine.runs))
     async with LocalEngine(client, [ask], infer=lambda request: json_answer({}, 500)) as engine:
         await engine.run(inngest.Event(name="go"))
-        bad = drawn(tell(engine.runs))
+        bad = drawn(story_of(engine.runs))
     assert "◔ ask asks a model" in good
     assert "▸ ask model answered" in good
     assert "✘ ask model failed: Error making AI request" in bad
@@ -429,17 +419,9 @@ async def test_an_app_that_does_not_answer_is_told() -> None:
         client, functions, clock=VirtualClock(patience=0), request_timeout=0.000001
     ) as engine:
         await engine.run(EVENT)
-        text = drawn(tell(engine.runs[:1]))
+        text = drawn(story_of(engine.runs[:1]))
     assert "✘ The app did not answer within" in text
     assert "Failed" in text
-
-
-@pytest.mark.anyio
-async def test_timings_that_a_stack_reported_to_the_engine(finished: Runs) -> None:
-    """Hook timings attached to a request are shown where no hook calls were recorded."""
-    runs, _ = finished
-    runs[1]._state.requests[0].hooks = (HookTiming("own", "transform_input", 5.0, 0.25),)
-    assert "hooks: own 1 call 250 ms" in drawn(tell([runs[1]]))
 
 
 LONG = "the file is not there, " * 20 + "so create it with `touch it`"
@@ -458,7 +440,7 @@ async def test_the_end_tells_an_error_in_full(width: int, encoding: str, ellipsi
 
     async with LocalEngine(client, [long]) as engine:
         await engine.run(inngest.Event(name="go"))
-    text = drawn(tell(engine.runs), width=width, encoding=encoding)
+    text = drawn(story_of(engine.runs), width=width, encoding=encoding)
     lines = text.splitlines()
     end = next(n for n, line in enumerate(lines) if "Failed: attempt 1 failed" in line)
     assert [line for line in lines[:end] if line.rstrip().endswith(ellipsis)]
@@ -477,9 +459,9 @@ async def test_the_lines_of_an_error_stay_lines() -> None:
 
     async with LocalEngine(client, [lines]) as engine:
         await engine.run(inngest.Event(name="go"))
-    drawn_lines = [line.strip("┊ ") for line in drawn(tell(engine.runs)).splitlines()]
+    drawn_lines = [line.strip("┊ ") for line in drawn(story_of(engine.runs)).splitlines()]
     for first in ("function raised LookupError: 2 violations", "Failed: attempt 1 failed: "):
         at = next(n for n, line in enumerate(drawn_lines) if first in line)
         assert drawn_lines[at].endswith("LookupError: 2 violations")
         assert drawn_lines[at + 1 : at + 3] == ["/cents: int_parsing", "/note: missing"]
-    assert "pre-line" in render_html(tell(engine.runs))
+    assert "pre-line" in render_html(story_of(engine.runs))

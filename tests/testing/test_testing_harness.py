@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import pathlib
 import typing
@@ -11,7 +12,7 @@ import inngest
 import pytest
 
 from inngest_plugins import testing
-from inngest_plugins.core import Hooks, Layer, Outcome, Plugin
+from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, Step
 from inngest_plugins.local import LocalEngineError, RealClock
 from inngest_plugins.testing import (
     Harness,
@@ -569,6 +570,33 @@ async def test_stubs_and_records_sit_inside_of_encryption(inngest_engine: MakeEn
     assert [event["data"] for event in run.events_sent] == [{"sealed": True}]
     assert engine.sent()[0].id == run.events_sent[0]["id"]
     assert engine.sent("from-outside") == []
+
+
+@pytest.mark.anyio
+async def test_plugins_stand_around_stubs(inngest_engine: MakeEngine) -> None:
+    """What a plugin holds around a step is held around its stub, whatever kind of step it is."""
+    log: list[tuple[str, str]] = []
+
+    class Around(Plugin):
+        @contextlib.contextmanager
+        def around_step(self, call: Call, step: Step) -> typing.Iterator[None]:
+            log.append(("in", step.id))
+            yield
+            log.append(("out", step.id))
+
+    client, functions = make_async(middleware=[Around()])
+    ran = {"run": lambda value: log.append(("stub", "run")), "wait": {"by": "Ada"}, "sleep": None}
+    async with inngest_engine(client, functions, stubs={**ASK, **ran}) as engine:
+        assert_completed(await engine.run(GO))
+    assert log[:3] == [("in", "run"), ("stub", "run"), ("out", "run")]
+    assert [step for where, step in log if where == "out"] == [
+        "run",
+        "send",
+        "wait",
+        "sleep",
+        "left",
+        "ask",
+    ]
 
 
 @pytest.mark.anyio

@@ -5,8 +5,17 @@ Sub-commands come from installed packages (entry points of the group
 of them share, and the commands ``run`` and ``doctor``.
 """
 
-from ._app import App, load_app
-from ._errors import AppLoadError, CliError, not_json
+from ._errors import AppLoadError, CliError
 from ._main import main
+from .apps.loading import App, load_app
+from .streams.reading import read_json, read_text
 
-__all__ = ["App", "AppLoadError", "CliError", "load_app", "main", "not_json"]
+__all__ = [
+    "App",
+    "AppLoadError",
+    "CliError",
+    "load_app",
+    "main",
+    "read_json",
+    "read_text",
+]

@@ -1,12 +1,12 @@
-"""What the command line says when it cannot go on."""
+"""The errors of the command line."""
 
 from __future__ import annotations
 
-import json
+from inngest_plugins.core import PluginsError
 
 
-class CliError(Exception):
-    """A mistake that the person at the keyboard can mend.
+class CliError(PluginsError):
+    """A mistake that the user can correct.
 
     The command line prints the message on one line and exits; it shows a traceback only under
     ``--debug``.
@@ -22,11 +22,4 @@ class CliError(Exception):
 
 
 class AppLoadError(CliError):
-    """The app that was named could not be loaded, or has no client or no functions."""
-
-
-def not_json(source: str, error: json.JSONDecodeError, hint: str = "") -> CliError:
-    """Make the error for text that is not JSON: it names the place and repeats nothing of it."""
-    return CliError(
-        f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}{hint}"
-    )
+    """The app could not be loaded, or has no client or no functions."""

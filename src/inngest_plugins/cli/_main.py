@@ -9,7 +9,11 @@ import traceback
 import types
 import typing
 
+from inngest_plugins.core import PluginsError, printable
+
 from ._errors import CliError
+from .streams.logs import printable_logs
+from .streams.output import output_streams
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     0 means done; 1 a negative result (a run failed, a check found something); 2 bad input, with
-    one readable line on standard error. ``--debug`` anywhere on the line shows tracebacks.
+    one readable line on standard error; 130 an interrupt. A closed pipe (``| head``) changes none
+    of these. ``--debug`` anywhere on the line shows tracebacks.
 
     Args:
         argv: The arguments after the program's name; those of the process by default.
@@ -39,38 +44,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if importlib.util.find_spec("typer") is None:
-        return _fail('this program needs typer: pip install "inngest-plugins[local]"')
+        return _fail('this program needs typer: pip install "inngest-plugins[cli]"')
+    with output_streams(), printable_logs():
+        code = _exit_code(lambda: _run(arguments), debug=debug)
+        unwritten = _exit_code(_flush, debug=debug)
+    return unwritten or code
+
+
+def _exit_code(action: typing.Callable[[], None], *, debug: bool) -> int:
+    """Run a command, say in one line what went wrong, and return the exit code."""
     try:
-        _run(arguments)
+        action()
     except SystemExit as exit_request:
         code = exit_request.code
         return code if isinstance(code, int) else int(code is not None)
     except KeyboardInterrupt:
         return _fail("interrupted", exit_code=130)
-    except BrokenPipeError:
-        return _stop_writing()
     except CliError as error:
         if debug:
-            traceback.print_exc()
+            _print_traceback()
         return _fail(str(error), exit_code=error.exit_code)
     except Exception as error:
         if debug:
-            traceback.print_exc()
-        text = " ".join(str(error).split())
+            _print_traceback()
+        text = str(error)
         hint = "" if debug else " (--debug shows where)"
+        if isinstance(error, PluginsError):
+            hint += f" See {error.docs_url()}"
         return _fail(f"{type(error).__name__}: {text}{hint}" if text else type(error).__name__)
     return 0
 
 
+def _print_traceback() -> None:
+    print(printable(traceback.format_exc(), lines=True), end="", file=sys.stderr)
+
+
 def _fail(message: str, *, exit_code: int = 2) -> int:
-    print(f"inngest-plugins: {message}", file=sys.stderr)
+    print(f"inngest-plugins: {printable(' '.join(message.split()))}", file=sys.stderr)
     return exit_code
 
 
-def _stop_writing() -> int:
-    # The reader (head, a pager) has gone. What is still buffered must not be written at exit.
-    sys.stdout = None
-    return 0
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -93,7 +109,6 @@ def build(entry_points: Iterable[importlib.metadata.EntryPoint], wanted: str | N
 
     app = typer.Typer(
         help=_HELP,
-        add_completion=False,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -122,7 +137,7 @@ def build(entry_points: Iterable[importlib.metadata.EntryPoint], wanted: str | N
 
 
 def _not_loaded() -> None:
-    """Not loaded: another command was asked for."""
+    """Not loaded: this is not the command of the command line."""
 
 
 def _load(entry_point: importlib.metadata.EntryPoint) -> object:

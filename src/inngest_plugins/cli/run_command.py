@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import io
 import json
 import logging
 import os
 import pathlib
-import re
 import sys
 import time
 import typing
@@ -20,25 +18,26 @@ import inngest
 import rich.console
 import typer
 
-from inngest_plugins.core import HookRecord, record_hooks
+from inngest_plugins.core import HookRecord, printable, record_hooks
 from inngest_plugins.local import LocalEngine, LocalEngineError, RealClock, Run, VirtualClock
-from inngest_plugins.local._functions import Trigger
-from inngest_plugins.local._html import render_html
-from inngest_plugins.local._telling import family, tell
-from inngest_plugins.local._timeline import TimelineView
+from inngest_plugins.local.functions.config import Trigger
+from inngest_plugins.local.report.page import render_html
+from inngest_plugins.local.report.picture import as_picture
+from inngest_plugins.local.report.story import family, story_of
+from inngest_plugins.local.report.terminal import TimelineView
 
-from ._app import App, load_app
 from ._errors import CliError
-from ._events import read_events
-from ._progress import watching
-from ._run_json import story_to_json
+from .apps.loading import App, load_app
+from .run.event_option import read_events
+from .run.progress import watching
+from .run.run_json import story_to_json
 
-_SVG_COLUMNS: typing.Final = 108
+_STANDARD_OUTPUT: typing.Final = "-"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wish:
-    """What the person asked for."""
+class _Options:
+    """The options that decide what runs."""
 
     events: list[inngest.Event] | None
     function: str | None
@@ -68,12 +67,17 @@ def run(
         ),
     ] = None,
     html: Annotated[
-        pathlib.Path | None,
-        typer.Option(metavar="FILE", help="Also write the timeline as one self-contained page."),
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the timeline as one self-contained page; - prints it instead.",
+        ),
     ] = None,
     svg: Annotated[
-        pathlib.Path | None,
-        typer.Option(metavar="FILE", help="Also write the timeline as a picture."),
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Also write the timeline as a picture; - prints it instead."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of the timeline.")
@@ -96,6 +100,12 @@ def run(
     hooks: Annotated[
         bool, typer.Option("--hooks", help="Also list the plugin hooks of every request.")
     ] = False,
+    sealed: Annotated[
+        bool,
+        typer.Option(
+            "--sealed", help="Show values and errors as the engine stores them, still encrypted."
+        ),
+    ] = False,
     no_values: Annotated[
         bool,
         typer.Option(
@@ -111,35 +121,35 @@ def run(
     jumped over unless --real-time is given. The client is in dev mode unless it says
     is_production=True itself.
 
+    What a plugin encrypts is shown as the app's own code knows it, since this process has the keys;
+    the engine, its journal and the wire hold ciphertext, which --sealed shows. --no-values leaves
+    values, error messages and tracebacks out.
+
     Exit code: 0 when all runs completed, 1 when one did not, 2 for bad input.
     """
     events = None if event is None else read_events(event)
-    _check_writable("--html", html)
-    _check_writable("--svg", svg)
+    _check_outputs(html, svg, as_json=as_json)
     os.environ.setdefault("INNGEST_DEV", "1")
     loaded = load_app(app)
-    wish = _Wish(events, function, journal, real_time, timeout)
+    options = _Options(events, function, journal, real_time, timeout)
     progress = rich.console.Console(stderr=True)
-    # Standard output is for the result: whatever the app prints goes beside the progress.
+    # Standard output is for the result: the app's own prints go to standard error.
     with contextlib.redirect_stdout(sys.stderr), _quiet(loaded.client):
-        runs, calls = asyncio.run(_run(loaded, wish, progress))
-    story = tell(runs, calls)
+        runs, calls = asyncio.run(_run(loaded, options, progress))
+    story = story_of(runs if sealed else [each.opened for each in runs], calls)
+    values = not no_values
     if html is not None:
-        page = render_html(story, title=f"{loaded.client.app_id}: run report", values=not no_values)
-        html.write_text(page, "utf-8")
-    view = TimelineView(story, hooks=hooks, values=not no_values)
+        title = f"{loaded.client.app_id}: run report"
+        _write(html, render_html(story, title=title, values=values))
+    view = TimelineView(story, hooks=hooks, values=values)
     if svg is not None:
-        picture = rich.console.Console(record=True, width=_SVG_COLUMNS, file=io.StringIO())
-        picture.print(view)
-        title = f"inngest-plugins run {_short_name(app)}"
-        # Without the web font that rich names: a picture should not fetch anything.
-        drawn = re.sub(r"@font-face \{.*?\}", "", picture.export_svg(title=title), flags=re.DOTALL)
-        svg.write_text(drawn, "utf-8")
+        _write(svg, as_picture(view, f"inngest-plugins run {_short_name(app)}"))
     if not runs and events is None and function is None:
-        progress.print(f"{journal}: no run in it is left to finish")
+        note = printable(f"{journal}: no run in it is left to finish")
+        progress.print(note, markup=False, highlight=False, emoji=False)
     if as_json:
-        typer.echo(json.dumps(story_to_json(story, values=not no_values), indent=2))
-    else:
+        typer.echo(json.dumps(story_to_json(story, values=values), indent=2))
+    elif _STANDARD_OUTPUT not in (html, svg):
         rich.console.Console().print(view)
     if any(each.status != "Completed" for each in runs):
         raise typer.Exit(1)
@@ -153,21 +163,40 @@ def _short_name(app: str) -> str:
     return path.name
 
 
-def _check_writable(option: str, path: pathlib.Path | None) -> None:
+def _check_outputs(html: str | None, svg: str | None, *, as_json: bool) -> None:
     """Find out before the run, not after it."""
-    if path is None:
-        return
+    printed = ["--json"] if as_json else []
+    for option, name in (("--html", html), ("--svg", svg)):
+        if name == _STANDARD_OUTPUT:
+            printed.append(f"{option} -")
+        elif name is not None:
+            _check_writable(option, pathlib.Path(name))
+    if len(printed) > 1:
+        raise CliError(f"{' and '.join(printed)} all print to standard output: choose one")
+
+
+def _check_writable(option: str, path: pathlib.Path) -> None:
     if path.is_dir():
         raise CliError(f"{option} {path}: that is a folder, name a file")
     if not path.absolute().parent.is_dir():
         raise CliError(f"{option} {path}: there is no folder {path.parent}")
 
 
+def _write(name: str, text: str) -> None:
+    if name == _STANDARD_OUTPUT:
+        typer.echo(text, nl=False)
+        return
+    try:
+        pathlib.Path(name).write_text(text, "utf-8")
+    except OSError as error:
+        raise CliError(f"cannot write {name}: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def _quiet(client: inngest.Inngest) -> typing.Iterator[None]:
-    """Keep the SDK from logging the tracebacks of failures that the timeline tells anyway.
+    """Keep the SDK from logging the tracebacks of failures that the timeline shows anyway.
 
-    Only where nobody configured logging: Python would write those to standard error.
+    Only where logging is not configured: Python would write those to standard error.
     """
     logger = client.logger
     if not isinstance(logger, logging.Logger) or logger.hasHandlers():
@@ -182,13 +211,13 @@ def _quiet(client: inngest.Inngest) -> typing.Iterator[None]:
 
 
 async def _run(
-    app: App, wish: _Wish, progress: rich.console.Console
+    app: App, options: _Options, progress: rich.console.Console
 ) -> tuple[list[Run], list[HookRecord]]:
-    clock = RealClock() if wish.real_time else VirtualClock(patience=0.0)
+    clock = RealClock() if options.real_time else VirtualClock(patience=0.0)
     functions = list(app.functions)
     try:
         with record_hooks() as calls:
-            engine = LocalEngine(app.client, functions, journal=wish.journal, clock=clock)
+            engine = LocalEngine(app.client, functions, journal=options.journal, clock=clock)
             async with engine:
                 old = [each for each in engine.runs if each.is_ended]
                 left = [each for each in engine.runs if not each.is_ended]
@@ -197,34 +226,34 @@ async def _run(
                     return [each for each in engine.runs if each not in old]
 
                 async with watching(runs, progress):
-                    root = await _start(engine, wish, unfinished=bool(left))
+                    root = await _start(engine, options, unfinished=bool(left))
                 chosen = runs() if root is None else family(engine.runs, root)
     except LocalEngineError as error:
         raise CliError(str(error)) from error
     return chosen, calls
 
 
-async def _start(engine: LocalEngine, wish: _Wish, *, unfinished: bool) -> Run | None:
-    """Send the events and wait for the end of everything; the one run that was asked for."""
-    deadline = None if wish.timeout is None else time.monotonic() + wish.timeout
+async def _start(engine: LocalEngine, options: _Options, *, unfinished: bool) -> Run | None:
+    """Send the events and wait for the end of everything; return the run that the user chose."""
+    deadline = None if options.timeout is None else time.monotonic() + options.timeout
 
     def left() -> float | None:
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     root: Run | None = None
-    if wish.events is None and wish.function is None and wish.journal is None:
+    if options.events is None and options.function is None and options.journal is None:
         raise CliError(f"nothing to do: give an event with --event; {_listening(engine)}")
-    if wish.function is not None:
-        root = await engine.run(wish.events, wish.function, timeout=left())
-    elif wish.events is not None:
+    if options.function is not None:
+        root = await engine.run(options.events, options.function, timeout=left())
+    elif options.events is not None:
         if not unfinished:
-            _check_triggers(engine, wish.events)
+            _check_triggers(engine, options.events)
         before = len(engine.runs)
-        await engine.send(wish.events)
+        await engine.send(options.events)
         batched = any(function.batch is not None for function in engine.functions.values())
         if len(engine.runs) == before and not unfinished and not batched:
             raise CliError(
-                f"event {_names(wish.events)} starts no run: no trigger's condition accepts it"
+                f"event {_names(options.events)} starts no run: no trigger's condition accepts it"
             )
     await engine.settle(timeout=left())
     return root

@@ -1,8 +1,8 @@
 """Test Inngest functions and plugins on the embedded engine.
 
 The ``inngest_engine`` fixture (a pytest plugin that is there as soon as this is installed) makes
-a `Harness`; stubs stand in for steps; ``assert_*`` say what happened when it was not what should
-have. See docs/testing.md for the usual shapes of tests.
+a `Harness`; stubs replace steps; the messages of ``assert_*`` say what happened instead. See
+docs/testing.md for the usual shapes of tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from ._assertions import assert_completed, assert_failed, assert_steps
-    from ._harness import Harness, UnusedStubError
+    from ._harness import Harness, UnknownServiceError, UnusedStubError
     from ._step_double import StepCall
     from ._stubs import Stub, Stubs, calls, in_turn, passes, raises, returns
 
@@ -21,6 +21,7 @@ __all__ = [
     "StepCall",
     "Stub",
     "Stubs",
+    "UnknownServiceError",
     "UnusedStubError",
     "assert_completed",
     "assert_failed",
@@ -34,15 +35,18 @@ __all__ = [
 
 _HOMES: typing.Final = {
     "_assertions": ("assert_completed", "assert_failed", "assert_steps"),
-    "_harness": ("Harness", "UnusedStubError"),
+    "_harness": ("Harness", "UnknownServiceError", "UnusedStubError"),
     "_step_double": ("StepCall",),
     "_stubs": ("Stub", "Stubs", "calls", "in_turn", "passes", "raises", "returns"),
 }
 
 
 def __getattr__(name: str) -> object:
-    # Lazily, because pytest imports this package in every project that has it installed.
+    # pytest imports this package in every project that has it installed, so the package imports
+    # nothing, not even the core, until a program uses a name.
     for module, names in _HOMES.items():
         if name in names:
+            core = importlib.import_module("inngest_plugins.core")
+            core.require_extra("testing", "fastapi")
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

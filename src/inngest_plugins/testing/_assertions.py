@@ -1,9 +1,12 @@
-"""Assertions about runs whose messages say what happened instead."""
+"""Assertions about runs; their messages say what happened instead."""
 
 from __future__ import annotations
 
 import re
 import typing
+
+from inngest_plugins.core import printable
+from inngest_plugins.local.report.words import app_traceback
 
 if typing.TYPE_CHECKING:
     from inngest_plugins.local import Run
@@ -16,7 +19,8 @@ def assert_completed(run: Run, output: object = _ANY) -> typing.Any:
 
     Args:
         run: The run.
-        output: What it must have returned, as JSON; anything by default.
+        output: What it must have returned, as JSON; anything by default. Encrypted outputs are
+            opened first.
 
     Returns:
         What it returned.
@@ -26,11 +30,10 @@ def assert_completed(run: Run, output: object = _ANY) -> typing.Any:
     """
     if run.status != "Completed":
         raise AssertionError(f"{run.function_id} is {run.status}, not Completed.{_story(run)}")
-    if output is not _ANY and run.output != output:
-        raise AssertionError(
-            f"{run.function_id} returned {run.output!r}, not {output!r}.{_story(run)}"
-        )
-    return run.output
+    result = run.result
+    if output is not _ANY and result != output:
+        raise AssertionError(f"{run.function_id} returned {result!r}, not {output!r}.{_story(run)}")
+    return result
 
 
 def assert_failed(
@@ -45,12 +48,12 @@ def assert_failed(
         match: A regular expression that the message must contain.
 
     Returns:
-        The error's body: ``name``, ``message`` and more.
+        The error's body, opened: ``name``, ``message``, ``stack`` and more.
 
     Raises:
         AssertionError: With the run's error and timeline.
     """
-    body = run.error
+    body = run.opened.error
     if run.status != "Failed" or body is None:
         raise AssertionError(f"{run.function_id} is {run.status}, not Failed.{_story(run)}")
     name = error.__name__ if isinstance(error, type) else error
@@ -67,7 +70,7 @@ def assert_failed(
 
 
 def assert_steps(run: Run, *steps: str) -> None:
-    """Check which steps a run went through, in the order in which the engine heard of them.
+    """Check which steps a run went through, in the order in which the engine saw them.
 
     Args:
         run: The run.
@@ -83,6 +86,8 @@ def assert_steps(run: Run, *steps: str) -> None:
 
 
 def _story(run: Run) -> str:
-    error = f"\n{run.error.get('name')}: {run.error.get('message')}" if run.error else ""
-    reason = f"\n{run.reason}" if run.reason else ""
-    return f"{reason}{error}\n{run.timeline()}"
+    opened = run.opened
+    error = opened.error or {}
+    text = str(error.get("stack") or f"{error.get('name')}: {error.get('message')}").rstrip()
+    parts = [opened.reason, app_traceback(text) if error else "", str(run.timeline())]
+    return "".join(f"\n{printable(part, lines=True)}" for part in parts if part)

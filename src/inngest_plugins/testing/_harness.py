@@ -1,4 +1,4 @@
-"""The engine as tests use it: `LocalEngine` with stubs, records and a sync face."""
+"""`Harness`: `LocalEngine` for tests, with stubs, records and sync methods."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from collections.abc import Iterator, Sequence
 import inngest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from inngest_plugins.core import HookRecord, record_hooks, require_extra
+from inngest_plugins.core import HookRecord, PluginsError, Stack, record_hooks
+from inngest_plugins.core.sdk.assignments import replace_middleware
+from inngest_plugins.local import Clock, LocalEngine, Run
+from inngest_plugins.local._arguments import check_seconds
 
-require_extra("testing", "fastapi")
-
-from inngest_plugins.local import Clock, LocalEngine, Run  # noqa: E402 - after the check
-from inngest_plugins.local._arguments import check_seconds  # noqa: E402
-
-from ._step_double import StepCall, StepDoubles  # noqa: E402
-from ._stubs import StubBook, Stubs  # noqa: E402
+from ._step_double import StepCall, StepDoubles
+from ._stubs import StubBook, Stubs
 
 if typing.TYPE_CHECKING:
     import os
@@ -36,8 +34,12 @@ AnyFunction = inngest.Function[typing.Any]
 Events: typing.TypeAlias = inngest.Event | Sequence[inngest.Event]
 
 
-class UnusedStubError(AssertionError):
-    """A stub was given for a step that no function came to: a misspelt id, most likely."""
+class UnusedStubError(PluginsError, AssertionError):
+    """A stub was given for a step that no function reached: most likely its id is misspelt."""
+
+
+class UnknownServiceError(PluginsError, LookupError):
+    """A service was overridden and no plugin of the app gives services to functions."""
 
 
 class Harness:
@@ -49,7 +51,7 @@ class Harness:
     Args:
         client: The client of the functions, in dev mode.
         functions: The functions.
-        stubs: What stands in for steps, see `inngest_plugins.testing.Stubs`.
+        stubs: What replaces steps, see `inngest_plugins.testing.Stubs`.
         clock: `VirtualClock` by default: sleeps, backoff and timeouts take no time.
         journal: Path of a journal file; runs are kept in memory by default.
         timeout: Real seconds that `run` and `settle` wait before they end the runs that are left
@@ -82,6 +84,7 @@ class Harness:
         self._doubles = StepDoubles(self._book)
         self._allow_unused_stubs = allow_unused_stubs
         self._engine = LocalEngine(client, listed, journal, clock, **engine_options)
+        self._functions = tuple(listed)
         self._records: list[HookRecord] = []
         self._exits: contextlib.ExitStack | None = None
         self._portal: BlockingPortal | None = None
@@ -144,22 +147,61 @@ class Harness:
     @contextlib.contextmanager
     def _listed(self) -> Iterator[None]:
         """Keep the doubles in the client's list."""
-        before = self._client.middleware
-        self._client.middleware = [*before, self._doubles]
+        before = replace_middleware(self._client, [*self._client.middleware, self._doubles])
         try:
             yield
         finally:
-            self._client.middleware = before
+            replace_middleware(self._client, before)
 
     def _check_stubs(self, error: BaseException | None) -> None:
         unused = [] if self._allow_unused_stubs else self._book.unused()
         if unused and error is None:
             seen = sorted({step for run in self.runs for step in run.steps})
             raise UnusedStubError(
-                f"no function came to the stubbed step {', '.join(map(repr, unused))}; the steps "
+                f"no function reached the stubbed step {', '.join(map(repr, unused))}; the steps "
                 f"that were reached: {', '.join(map(repr, seen)) or 'none'} "
                 "(allow_unused_stubs=True accepts this)"
             )
+
+    # Services
+
+    @contextlib.contextmanager
+    def override(self, service: typing.Any, value: object) -> Iterator[None]:
+        """Give the functions another value where they ask for a service.
+
+        It is what `get` and `aget` of `inngest_plugins.injection` return, in every function and
+        step that asks while the block lasts; the real one is not opened. Of several overrides of a
+        type the innermost counts.
+
+        Args:
+            service: The type that the functions ask for.
+            value: What they get: an object, not a factory.
+
+        Raises:
+            UnknownServiceError: The app has no plugin that gives services.
+
+        Example::
+
+            with engine.override(Session, FakeSession()):
+                run = await engine.run(order_placed)
+        """
+        entries = {
+            id(entry): entry
+            for function in (None, *self._functions)
+            for entry in Stack.of(self._client, function).plugins
+        }
+        with contextlib.ExitStack() as exits:
+            overrides = [entry.override_service(service, value) for entry in entries.values()]
+            taken = [override for override in overrides if override is not None]
+            if not taken:
+                raise UnknownServiceError(
+                    f"override({getattr(service, '__name__', service)}) has no effect: no plugin "
+                    "of the client or of a function gives services; add an InjectionPlugin to "
+                    "middleware=[...]"
+                )
+            for override in taken:
+                exits.enter_context(override)
+            yield
 
     # Running
 
@@ -239,6 +281,11 @@ class Harness:
         """Every run so far, oldest first."""
         return self._engine.runs
 
+    @property
+    def deferred(self) -> list[Run]:
+        """The runs of deferred functions, oldest first: `LocalEngine.deferred`."""
+        return self._engine.deferred
+
     def run_of(self, function: str | AnyFunction) -> Run:
         """The latest run of a function: for functions that others start.
 
@@ -288,7 +335,7 @@ class Harness:
 
         Args:
             run: The run.
-            plugin: Only this plugin's hooks, by their names. Without it every plugin's, as
+            plugin: Only this plugin's hooks, as their names. Without it every plugin's, as
                 ``"plugin.hook"``.
 
         Returns:

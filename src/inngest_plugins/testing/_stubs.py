@@ -1,4 +1,4 @@
-"""What may stand in for a step: a value, an exception, a callable, the real thing, or several."""
+"""Stubs for steps: a value, an exception, a callable, the real step, or several in turn."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def raises(error: BaseException | type[BaseException]) -> Raises:
     `inngest.StepError`, as it does when the invoked function failed for good.
 
     Raises:
-        TypeError: It is no exception.
+        TypeError: It is not an exception.
     """
     if not _is_error(error):
         raise TypeError(f"raises() takes an exception or its class, not {type(error).__name__}")
@@ -143,7 +143,7 @@ def _is_key(key: object) -> bool:
 
 
 def _check(stubs: object) -> None:
-    takes = "a dict from step ids, or (function id, step id), to what stands in for the step"
+    takes = "a dict from step ids, or (function id, step id), to the stub of the step"
     if not isinstance(stubs, Mapping):
         raise TypeError(f"stubs must be {takes}, not {type(stubs).__name__}")
     for key in typing.cast("Mapping[object, object]", stubs):
@@ -168,7 +168,7 @@ class StubBook:
         self._reached: set[StubKey] = set()
 
     def find(self, function: str, step: str) -> StubKey | None:
-        """The key of the stub for a step, or None; being asked for counts as being reached."""
+        """The key of the stub for a step, or None; marks the step as reached."""
         for key in ((function, step), step):
             if key in self._stubs:
                 self._reached.add(key)
@@ -192,7 +192,7 @@ class StubBook:
         return stub
 
     def unused(self) -> list[str]:
-        """Stubs whose step no function has come to."""
+        """Stubs whose step no function reached."""
         return [
             key if isinstance(key, str) else "/".join(key)
             for key in self._stubs

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping
 
 import inngest
 
-from ._errors import AppLoadError
-from ._serve_capture import Served, capture_served
+from inngest_plugins.cli._errors import AppLoadError
+
+from .serve_capture import Served, capture_served
 
 AnyFunction = inngest.Function[typing.Any]
 
@@ -32,7 +33,7 @@ class App:
     Attributes:
         client: The Inngest client.
         functions: Its functions, in the order in which the app lists or defines them.
-        name: What was asked for, for messages: ``"examples/shop/app.py"``.
+        name: The argument of the user, for messages: ``"examples/shop/app.py"``.
         module: The module the app was found in.
         client_name: What the module calls the client; None when only ``serve()`` knew it.
         served: Whether the functions are those the app passed to ``serve()``; False when they
@@ -159,7 +160,7 @@ def _import_script(path: pathlib.Path, name: str) -> types.ModuleType:
     if spec is None or spec.loader is None:
         raise AppLoadError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Sibling modules may import the app back by its name (`from app import client`), as they
+    # Sibling modules may import the app by its module name (`from app import client`), as they
     # can when it is imported the ordinary way.
     sys.modules[name] = module
     try:

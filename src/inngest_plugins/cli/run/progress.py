@@ -13,10 +13,11 @@ import rich.spinner
 import rich.table
 import rich.text
 
-from inngest_plugins.local._telling import answer_marks
-from inngest_plugins.local._timeline import STATUS_STYLES
-from inngest_plugins.local._timeline_model import Mark
-from inngest_plugins.local._wording import plural
+from inngest_plugins.core import printable
+from inngest_plugins.local.report.story import answer_marks, checkpoint_marks
+from inngest_plugins.local.report.story_model import Mark
+from inngest_plugins.local.report.terminal import STATUS_STYLES
+from inngest_plugins.local.report.words import plural
 
 if typing.TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -29,7 +30,7 @@ _ROWS: typing.Final = 12
 
 @dataclasses.dataclass
 class _Watched:
-    """How much of a run has been told."""
+    """How much of a run has been reported."""
 
     status: str = ""
     requests: int = 0
@@ -38,7 +39,7 @@ class _Watched:
 
 
 class Reporter(typing.Protocol):
-    """Tells somebody what has happened since the last time."""
+    """Reports what has happened since the last update."""
 
     def update(self, runs: Sequence[Run]) -> None:
         """Look at the runs and say what is new."""
@@ -71,7 +72,7 @@ class Lines:
 
 
 class LiveTable:
-    """A table of the runs that is drawn over and over.
+    """A table of the runs that each update draws anew.
 
     Args:
         live: Where it is drawn.
@@ -96,7 +97,8 @@ class LiveTable:
             sign = rich.text.Text("●", STATUS_STYLES[run.status]) if run.is_ended else self._spinner
             requests = rich.text.Text(plural(known.requests, "request"), "dim")
             status = rich.text.Text(run.status, STATUS_STYLES[run.status])
-            table.add_row(sign, run.function_id, status, requests, rich.text.Text(known.last))
+            name, last = (rich.text.Text(printable(text)) for text in (run.function_id, known.last))
+            table.add_row(sign, name, status, requests, last)
         self._live.update(table)
 
 
@@ -105,6 +107,7 @@ def _news(run: Run, known: _Watched) -> list[Mark]:
     for request in run.requests[known.requests :]:
         if request.ended_at is None:
             break
+        marks += checkpoint_marks(request, run.steps.values())
         marks += answer_marks(request, known.seen)
         known.requests += 1
     return marks
@@ -138,7 +141,11 @@ async def watching(
             live = rich.live.Live(console=console, transient=True, refresh_per_second=10)
             reporter = LiveTable(exits.enter_context(live))
         else:
-            reporter = Lines(lambda line: console.print(line, markup=False, soft_wrap=True))
+            reporter = Lines(
+                lambda line: console.print(
+                    printable(line), markup=False, highlight=False, emoji=False, soft_wrap=True
+                )
+            )
 
         async def poll() -> None:
             while True:

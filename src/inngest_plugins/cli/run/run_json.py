@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import typing
 
+from inngest_plugins.local.report.bodies import request_bodies
+
 if typing.TYPE_CHECKING:
     from inngest_plugins.local import StepRecord
-    from inngest_plugins.local._timeline_model import Mark, RequestRow, RunStory, Story
+    from inngest_plugins.local.report.story_model import Mark, RequestRow, RunStory, Story
 
 Json = typing.Any
 
 
 def story_to_json(story: Story, *, values: bool) -> dict[str, Json]:
     """Make the document.
+
+    Each event and memo is in it once, with its run and its step. Requests refer to them, as
+    `request_bodies` describes.
 
     Args:
         story: The runs.
@@ -42,8 +47,22 @@ def _run(story: RunStory, *, values: bool) -> dict[str, Json]:
         "retries": story.retries,
         "events": [_event(event, values=values) for event in run.events],
         "events_sent": [_event(event, values=values) for event in run.events_sent],
-        "steps": [_step(step, values=values) for step in run.steps.values()],
-        "requests": [_request(row, values=values) for row in story.requests],
+        "steps": [_step(step, values=values) for step in story.steps.values()],
+        "deferred": [
+            {
+                "id": each.id,
+                "hashed_id": each.hashed_id,
+                "function_id": each.function_id,
+                "status": each.status,
+                "run_ids": list(each.run_ids),
+                **({"input": each.input} if values else {}),
+            }
+            for each in run.deferred.values()
+        ],
+        "requests": [
+            {**_request(row, values=values), **({"request": body} if values else {})}
+            for row, body in zip(story.requests, request_bodies(story), strict=True)
+        ],
         "hooks": [
             {
                 "plugin": total.plugin,
@@ -94,13 +113,15 @@ def _request(row: RequestRow, *, values: bool) -> dict[str, Json]:
             {
                 "plugin": hook.plugin,
                 "hook": hook.hook,
+                "calls": hook.count,
                 "offset": hook.offset,
                 "duration": hook.duration,
+                "errors": hook.errors,
                 "error": hook.error,
             }
             for hook in row.hooks
         ],
-        **({"request": record.request, "response": record.response} if values else {}),
+        **({"response": record.response} if values else {}),
     }
 
 

@@ -1,9 +1,9 @@
-"""Learns what an app passes to ``serve()`` (or ``connect()``) while the app is being imported.
+"""Records what an app passes to ``serve()`` (or ``connect()``) while the app is being imported.
 
-Functions that are created inside a factory are nowhere to be found on a module, but the app does
-hand them to the SDK. For the time of the import the SDK's public entry functions are wrapped: they
-do what they always did, and what they were given is written down. Frameworks the app does not
-import are left alone, so that loading a FastAPI app never imports Flask.
+Functions that are created inside a factory are not attributes of a module, but the app passes them
+to the SDK. During the import this module wraps the SDK's public entry functions: they do their work
+and it records their arguments. It leaves frameworks alone that the app does not import, so loading
+a FastAPI app never imports Flask.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import types
 import typing
 
 import inngest
+
+from inngest_plugins.core.sdk.assignments import replace_function
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +54,7 @@ def capture_served() -> Iterator[list[Served]]:
         name = _ENTRY_FUNCTIONS[module.__name__]
         original = getattr(module, name)
         wrapped.append((module, name, original))
-        setattr(module, name, _recording(original, served))
+        replace_function(module, name, _recording(original, served))
 
     finder = _Finder(wrap)
     for name in _ENTRY_FUNCTIONS:
@@ -64,7 +66,7 @@ def capture_served() -> Iterator[list[Served]]:
     finally:
         sys.meta_path.remove(finder)
         for module, name, original in wrapped:
-            setattr(module, name, original)
+            replace_function(module, name, original)
 
 
 def _recording(

@@ -1,4 +1,4 @@
-"""Examines how an app's middleware is put together: the order, and what is wrong with it."""
+"""Examines the middleware of an app: its order, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import typing
 import inngest
 
 from inngest_plugins.core import Hooks, Layer, PluginsError, Stack, StackEntry
-from inngest_plugins.core._sdk import middleware_of
+from inngest_plugins.core.sdk.door import middleware_of
+from inngest_plugins.core.stack.diagnoses import diagnoses
+
+from .client_checks import Finding, Level, client_findings, mode_of
+from .installed_plugins import InstalledPlugin, installed_plugins
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ._app import AnyFunction, App
+    from inngest_plugins.cli.apps.loading import AnyFunction, App
 
-Level = typing.Literal["error", "warning"]
+_LEVELS: typing.Final[tuple[Level, ...]] = ("error", "warning", "note")
 
 _OFFICIAL: typing.Final = (
     (
@@ -41,7 +45,7 @@ class Place:
         kind: ``plugin``, ``hooks``, ``middleware`` (ordinary) or ``SDK``.
         layer: The layer's name; empty for ordinary middleware.
         on_error: What an exception in a hook does.
-        why: Why it stands here.
+        why: Why it has this position.
         hooks: The hooks it has; empty for ordinary middleware.
     """
 
@@ -69,35 +73,29 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
-    """Something that does not work (error), or is unsafe or pointless (warning)."""
-
-    level: Level
-    where: str
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Report:
     """What an examination found.
 
     Attributes:
         app_id: The client's app id.
-        production: Whether the client is in production (cloud) mode.
+        mode: The client's mode, ``production`` or ``development``, and what set it.
         sections: The orders, each with the functions that have it.
-        findings: Errors first.
+        findings: Errors first, notes last.
+        installed: Plugins of other packages that are installed here, used or not.
     """
 
     app_id: str
-    production: bool
+    mode: str
     sections: tuple[Section, ...]
     findings: tuple[Finding, ...]
+    installed: tuple[InstalledPlugin, ...]
 
 
 def examine(app: App) -> Report:
     """Look at the middleware of an app's client and functions without running anything."""
-    findings: dict[Finding, None] = dict.fromkeys(_client_findings(app.client))
+    findings: dict[Finding, None] = dict.fromkeys(client_findings(app))
     groups: dict[tuple[tuple[Place, ...], tuple[str, ...]], list[str]] = {}
+    used: set[type] = set()
     for function in app.functions:
         where = f"function {function.local_id}"
         own = list(typing.cast("Sequence[object]", middleware_of(function)))
@@ -106,22 +104,25 @@ def examine(app: App) -> Report:
         try:
             stack = Stack.of(app.client, function)
         except PluginsError as error:
-            findings[Finding("error", where, str(error))] = None
+            findings[Finding("error", where, f"{error}. See {error.docs_url()}")] = None
             continue
+        used.update(type(entry) for entry in stack.plugins)
         places = tuple(_places(app.client, own, stack))
         secret = tuple(entry.name for entry in stack.plugins if entry.secret_payloads)
         groups.setdefault((places, secret), []).append(function.local_id)
         findings.update(dict.fromkeys(_stack_findings(app.client, own, stack)))
         findings.update(dict.fromkeys(_name_findings(stack, app.functions)))
+        findings.update(dict.fromkeys(_replaced_findings(app.client, stack, where)))
     sections = tuple(
         Section(tuple(functions), places, secret) for (places, secret), functions in groups.items()
     )
-    ordered = sorted(_merged(findings), key=lambda finding: finding.level)
-    return Report(app.client.app_id, app.client.is_production, sections, tuple(ordered))
+    ordered = sorted(_merged(findings), key=lambda finding: _LEVELS.index(finding.level))
+    installed = installed_plugins(used)
+    return Report(app.client.app_id, mode_of(app), sections, tuple(ordered), installed)
 
 
 def _merged(findings: dict[Finding, None]) -> list[Finding]:
-    """Findings that several functions share, told once."""
+    """Findings that several functions share, each once."""
     by_text: dict[tuple[Level, str], list[str]] = {}
     for finding in findings:
         by_text.setdefault((finding.level, finding.text), []).append(finding.where)
@@ -135,7 +136,7 @@ def _merged(findings: dict[Finding, None]) -> list[Finding]:
     return merged
 
 
-# What stands where
+# The order
 
 
 def _places(client: inngest.Inngest, own: list[object], stack: Stack) -> Iterator[Place]:
@@ -193,30 +194,11 @@ def _module_of(entry: object) -> str:
 # What is wrong
 
 
-def _client_findings(client: inngest.Inngest) -> Iterator[Finding]:
-    if not client.is_production:
-        return
-    if client.signing_key is None:
-        yield Finding(
-            "error",
-            "client",
-            "it is in production mode and has no signing key: requests cannot be verified; set "
-            "INNGEST_SIGNING_KEY, or INNGEST_DEV=1 on a development machine",
-        )
-    if client.event_key is None:
-        yield Finding(
-            "warning",
-            "client",
-            "it is in production mode and has no event key: client.send and step.send_event will "
-            "fail; set INNGEST_EVENT_KEY",
-        )
-
-
 def _registration_findings(function: AnyFunction) -> Iterator[Finding]:
     try:
         function.get_config("http://localhost")
     except Exception as error:
-        # The message quotes what the option was given; its second line is the place alone.
+        # The message quotes the value of the option; its second line is the place alone.
         place = " ".join(str(error).splitlines()[1:2]).strip()
         yield Finding(
             "error",
@@ -276,8 +258,10 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
                 f"it is in layer {plugin.layer.name} and fails open: when it fails, payloads go "
                 "out as they are; leave fail_open alone or set it to False",
             )
-        for text in plugin.diagnose(stack):
+        for text in (*plugin.diagnose(stack), *plugin.diagnose_client(client)):
             yield Finding("warning", where, text)
+    for where, diagnose in diagnoses().items():
+        yield from (Finding("warning", where, text) for text in diagnose(stack))
     yield from _double_findings(stack)
     inside = False
     for entry in client.middleware:
@@ -293,6 +277,16 @@ def _name_findings(stack: Stack, functions: Sequence[AnyFunction]) -> Iterator[F
     for plugin in stack.plugins:
         for text in plugin.diagnose_functions(functions):
             yield Finding("warning", f"plugin {plugin.name}", text)
+
+
+def _replaced_findings(client: inngest.Inngest, stack: Stack, where: str) -> Iterator[Finding]:
+    for plugin in Stack.of(client).plugins:
+        if not any(plugin is kept for kept in stack.plugins):
+            yield Finding(
+                "note",
+                where,
+                f"its own {type(plugin).__qualname__} replaces the client's (plugin {plugin.name})",
+            )
 
 
 def _double_findings(stack: Stack) -> Iterator[Finding]:

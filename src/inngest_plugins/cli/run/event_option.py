@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
-import sys
 import typing
 
 import inngest
 
-from ._errors import CliError, not_json
+from inngest_plugins.cli._errors import CliError
+from inngest_plugins.cli.streams.reading import parse_json, read_json, source_name
 
 _KEYS: typing.Final = ("name", "data", "id", "ts")
 # Part of an event on the wire, and so of one copied from a dashboard, but not of inngest.Event.
@@ -26,12 +24,13 @@ def read_events(option: str) -> list[inngest.Event]:
     Raises:
         CliError: No such file, not JSON, or not events. The message never repeats a value.
     """
-    source, text = _text_of(option)
-    try:
-        decoded: object = json.loads(text)
-    except json.JSONDecodeError as error:
-        hint = "" if option.startswith(("@", "{", "[")) else "; a file is given as --event @FILE"
-        raise not_json(source, error, hint) from error
+    if option.startswith("@"):
+        source = source_name(option[1:])
+        decoded: object = read_json(option[1:])
+    else:
+        source = "--event"
+        hint = "" if option.startswith(("{", "[")) else "; a file is given as --event @FILE"
+        decoded = parse_json(option, source, hint)
     events = typing.cast("list[object]", decoded) if isinstance(decoded, list) else [decoded]
     if not events:
         raise CliError(f"{source} is an empty list: give at least one event")
@@ -40,23 +39,6 @@ def read_events(option: str) -> list[inngest.Event]:
         _event(event, f"{source}[{index}]" if many else source)
         for index, event in enumerate(events)
     ]
-
-
-def _text_of(option: str) -> tuple[str, str]:
-    if not option.startswith("@"):
-        return "--event", option
-    name = option[1:]
-    if name == "-":
-        return "standard input", sys.stdin.read()
-    path = pathlib.Path(name)
-    try:
-        return str(path), path.read_text("utf-8-sig")
-    except FileNotFoundError as error:
-        raise CliError(f"there is no file {path} (--event @{path})") from error
-    except UnicodeDecodeError as error:
-        raise CliError(f"{path} is not UTF-8 text") from error
-    except OSError as error:
-        raise CliError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _event(value: object, where: str) -> inngest.Event:

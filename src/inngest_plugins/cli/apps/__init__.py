@@ -1,0 +1,1 @@
+"""Loads a user's app: its client and the functions that it serves."""

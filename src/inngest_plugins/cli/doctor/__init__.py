@@ -1,0 +1,1 @@
+"""What the doctor examines: the stack, the client, installed plugins, health checks."""
