@@ -130,7 +130,7 @@ async def test_connect_worker(
         await step.run("work", work, ctx.run_id)
 
     sentry.init(traces_sample_rate=1.0, **options)
-    app = async_shop(SentryPlugin())
+    app = async_shop(SentryPlugin(step_errors="immediate"))
     app.function(body)
     gateway = Gateway({f"run-{n}": body_of(f"run-{n}") for n in range(RUNS)})
     protocol = websockets.Subprotocol("v0.connect.inngest.com")

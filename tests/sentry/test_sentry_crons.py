@@ -9,7 +9,7 @@ import pytest
 
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.sentry import SentryPlugin
-from inngest_plugins.sentry._crons import config_of, slug_of
+from inngest_plugins.sentry.crons import config_of, slug_of
 
 if TYPE_CHECKING:
     from tests.sentry.conftest import MakeShop, Post, Sentry, Shop

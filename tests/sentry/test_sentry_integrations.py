@@ -57,10 +57,10 @@ async def test_logged_and_raised(sentry: Sentry, shop: MakeShop, post: Post, bod
         await step.run("charge", charge)
 
     init(sentry)
-    app = shop(SentryPlugin())
+    app = shop(SentryPlugin(step_errors="immediate"))
     app.function(body)
     await run_all(post, app.asgi(), body_of, 2)
-    assert sentry.lines() == ["error ValueError(boom) step=charge attempt=2 unhandled"]
+    assert sentry.lines() == ["error ValueError(boom) step=charge attempt=2"]
     crumbs = sentry.errors[0]["breadcrumbs"]["values"]
     messages = [crumb["message"] for crumb in crumbs if "message" in crumb]
     assert messages == ["charging failed", "step 'charge' failed with ValueError"]
@@ -123,10 +123,10 @@ async def test_failed_task(sentry: Sentry, async_shop: MakeShop, post: Post, bod
 
     init(sentry)
     patch_asyncio()
-    app = async_shop(SentryPlugin())
+    app = async_shop(SentryPlugin(step_errors="immediate"))
     app.function(body)
     await run_all(post, app.asgi(), body_of, 1)
-    assert sentry.lines() == ["error ValueError(boom) step=charge attempt=1 unhandled"]
+    assert sentry.lines() == ["error ValueError(boom) step=charge attempt=1"]
 
 
 async def test_failed_task_that_is_handled(

@@ -100,7 +100,7 @@ async def test_fastapi(
     """200 runs at once under FastAPI, async and in the SDK's threads."""
     sentry.init(traces_sample_rate=1.0, **options)
     sentry_sdk.set_tag("app", "shop")
-    app = shop(SentryPlugin())
+    app = shop(SentryPlugin(step_errors="immediate"))
     app.function(body_with(work if app.is_async else work_in_a_thread))
     served = app.asgi()
     await asyncio.gather(*(post(served, body_of(f"run-{n}")) for n in range(RUNS)))
@@ -141,7 +141,7 @@ async def test_flask(
     """200 runs under Flask, in the threads of a WSGI server that are used again and again."""
     sentry.init(traces_sample_rate=1.0, **options)
     sentry_sdk.set_tag("app", "shop")
-    app = async_shop(SentryPlugin(), is_async=is_async)
+    app = async_shop(SentryPlugin(step_errors="immediate"), is_async=is_async)
     app.function(body_with(work if is_async else work_in_a_thread))
     served = app.wsgi()
 
@@ -190,7 +190,7 @@ async def test_parallel_branches(
 async def test_tags_and_context(sentry: Sentry, shop: MakeShop, post: Post, body_of: Any) -> None:
     """An event says which run, request and step it is about."""
     sentry.init()
-    app = shop(SentryPlugin())
+    app = shop(SentryPlugin(step_errors="immediate"))
 
     async def charge() -> None:
         sentry_sdk.capture_message("in the step")
@@ -255,7 +255,7 @@ async def test_a_failure_to_open_leaves_nothing_behind(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no trace")
 
-    monkeypatch.setattr("inngest_plugins.sentry._request.join_trace", broken)
+    monkeypatch.setattr("inngest_plugins.sentry.request.join_trace", broken)
     sentry.init()
     scopes: list[Any] = []
     app = async_shop(SentryPlugin())

@@ -311,3 +311,37 @@ async def test_one_plugin_for_several_clients(sentry: Sentry, async_shop: MakeSh
         await app.run()
     assert len(sentry.errors) == 2
     assert len(global_event_processors) == before + 1
+
+
+# ---------------------------------------------------------------- two plugin objects
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("where", ["function", "step"])
+async def test_a_functions_plugin_replaces_the_clients(
+    sentry: Sentry, shop: MakeShop, where: str
+) -> None:
+    """A default on the client and another one on a function: one event, by the function's."""
+
+    def named(name: str) -> SentryPlugin:
+        def edit(call: Call, outcome: Outcome | None, event: Any) -> Any:
+            event["fingerprint"] = [name]
+            return event
+
+        return SentryPlugin(before_capture=edit)
+
+    async def body(ctx: Any, step: Any) -> None:
+        await (step.run("charge", boom) if where == "step" else boom())
+
+    sentry.init(traces_sample_rate=1.0)
+    app = shop(named("client"))
+    app.function(body, retries=1, middleware=[named("function")])
+    app.function(body, name="other", event="shop/other", retries=1)
+    run = await app.run()
+    (event,) = sentry.errors
+    assert event["fingerprint"] == ["function"]
+    assert len(sentry.transactions) == len(run.requests)
+    sentry.clear()
+    await app.run(name="shop/other")
+    (event,) = sentry.errors
+    assert event["fingerprint"] == ["client"]

@@ -1,23 +1,13 @@
 """The parts of the plugin that need no run."""
 
-# ruff: noqa: SIM105 - what is tested here is how `try` is read
-
 from __future__ import annotations
-
-import contextlib
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import inngest
 import pytest
 
-from inngest_plugins.sentry._handled import is_caught, positions_of_stack, positions_of_traceback
-from inngest_plugins.sentry._held import causes
-from inngest_plugins.sentry._serializable import serialization_error
-from inngest_plugins.sentry._step_tool import failed_step_in
-from inngest_plugins.sentry._trace import (
+from inngest_plugins.core import exception_chain
+from inngest_plugins.sentry.base.serializable import serialization_error
+from inngest_plugins.sentry.base.trace import (
     Carrier,
     RunTrace,
     check_in_id_of_run,
@@ -26,6 +16,7 @@ from inngest_plugins.sentry._trace import (
     trace_id_of_run,
     trace_id_of_traceparent,
 )
+from inngest_plugins.sentry.events.passed_on import passed_on_by
 
 RUN = "01M7Y89F7P1QJPPV3Z3PET4B7E"
 TRACE, SPAN = "a" * 32, "b" * 16
@@ -127,172 +118,30 @@ def test_carrier_inside_of_a_failure() -> None:
     assert take_carrier(bare) is None
 
 
-# ---------------------------------------------------------------- is the error caught?
-
-StepError = inngest.StepError
-NOT_A_CLASS = 5
-
-
-def here() -> bool:
-    """Tell whether the test's own code around the call would catch the error."""
-    own = (__file__, "<string>")
-    positions = positions_of_stack(sys._getframe(1))
-    return is_caught(position for position in positions if position.code.co_filename in own)
-
-
-def test_code_that_catches() -> None:
-    """Handlers for the error or a base of it, and suppress, catch it."""
-    found: list[object] = []
-    try:
-        found.append(here())
-    except inngest.StepError:
-        pass
-    try:
-        found.append(here())
-    except (KeyError, StepError):
-        pass
-    try:
-        found.append(here())
-    except Exception:
-        found.append("unreachable")
-    try:
-        found.append(here())
-    except:  # noqa: E722
-        pass
-    with contextlib.suppress(ValueError, inngest.StepError):
-        found.append(here())
-    try:
-        found.append((lambda: here())())
-    except BaseException:
-        pass
-    assert found == [True] * 6
-
-
-def test_code_that_does_not_catch() -> None:
-    """Handlers for other errors, handlers that raise, `finally`, and code after a `try` do not."""
-    found: list[object] = []
-    try:
-        found.append(here())
-    except KeyError:
-        pass
-    try:
-        found.append(here())
-    finally:
-        found.append("finally")
-    try:
-        found.append(here())
-    except StepError as err:
-        raise RuntimeError from err
-    except Exception:
-        pass
-    with contextlib.suppress(KeyError), contextlib.nullcontext(StepError):
-        found.append(here())
-    try:
-        pass
-    except StepError:
-        pass
-    else:
-        found.append(here())
-    try:
-        found.append(here())
-    except NOT_A_CLASS:  # type: ignore[misc]
-        pass
-    try:
-        found.append(here())
-    except unknown.StepError:  # type: ignore[name-defined]  # noqa: F821
-        pass
-    found.append(here())
-    assert found == [False, False, "finally", False, False, False, False, False, False]
-
-
-def catching(inner: Callable[[], bool]) -> bool:
-    try:
-        return inner()
-    except Exception:
-        return False
-
-
-def test_code_further_out() -> None:
-    """A handler further out catches, also behind one that raises again."""
-    assert catching(here)
-
-    def again() -> bool:
-        try:
-            return here()
-        except StepError:
-            raise
-
-    assert not again()
-    assert catching(again)
-
-
-def test_code_without_source() -> None:
-    """Code whose source is not there counts as not catching."""
-    names: dict[str, Any] = {"here": here}
-    exec("def hidden():\n try:\n  return here()\n except Exception:\n  pass\n", names)
-    assert not names["hidden"]()
-
-
-def test_lines_of_a_traceback() -> None:
-    """The lines that an exception has passed are read off its traceback."""
-
-    def fail() -> None:
-        raise ValueError
-
-    def caught() -> None:
-        try:
-            fail()
-        except StepError:
-            pass
-
-    for function, expected in ((fail, False), (caught, True)):
-        with pytest.raises(ValueError) as info:
-            function()
-        assert is_caught(positions_of_traceback(info.value.__traceback__.tb_next)) is expected  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("now", ["def fail(:\n", "x = 'never ended\n", "    )\n  (\n", "\0"])
-def test_code_whose_file_has_changed(now: str, tmp_path: Path) -> None:
-    """A file that no longer holds the running code, or no code at all, catches nothing."""
-    file = tmp_path / "deployed.py"
-    source = "def fail():\n    try:\n        raise ValueError\n    finally:\n        pass\n"
-    names: dict[str, Any] = {}
-    exec(compile(source, str(file), "exec"), names)
-    file.write_text(now)
-    with pytest.raises(ValueError) as info:
-        names["fail"]()
-    assert not is_caught(positions_of_traceback(info.value.__traceback__))
-
-
 # ---------------------------------------------------------------- passed-on step failures
 
 
-def step_error() -> inngest.StepError:
-    return inngest.StepError("boom", "ValueError", "")
-
-
 def test_passed_on_failures() -> None:
-    """A step's failure is passed on by itself, by `from it` and by `from None`; not by chance."""
-    plain = step_error()
-    assert failed_step_in(plain) is plain
+    """A failure is passed on by itself, by `from it` and by `from None`; not by chance."""
+    plain = inngest.StepError("boom", "ValueError", "")
+    assert list(passed_on_by(plain)) == [plain]
     by_cause = RuntimeError()
     by_cause.__cause__ = plain
-    assert failed_step_in(by_cause) is plain
+    assert list(passed_on_by(by_cause)) == [by_cause, plain]
     from_none = RuntimeError()
     from_none.__context__, from_none.__suppress_context__ = plain, True
-    assert failed_step_in(from_none) is plain
+    assert list(passed_on_by(from_none)) == [from_none, plain]
     by_chance = RuntimeError()
     by_chance.__context__ = plain
-    assert failed_step_in(by_chance) is None
-    assert failed_step_in(ValueError()) is None
+    assert list(passed_on_by(by_chance)) == [by_chance]
 
 
 def test_circular_causes() -> None:
     """Errors that are each other's cause do not hang the plugin."""
     one, other = ValueError(), KeyError()
     one.__cause__, other.__cause__ = other, one
-    assert failed_step_in(one) is None
-    assert list(causes(one)) == [one, other]
+    assert list(passed_on_by(one)) == [one, other]
+    assert list(exception_chain(one)) == [one, other]
 
 
 # ---------------------------------------------------------------- outputs that are not JSON

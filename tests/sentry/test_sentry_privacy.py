@@ -305,7 +305,7 @@ async def test_a_broken_filter_drops_the_event(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("filter")
 
-    monkeypatch.setattr("inngest_plugins.sentry._privacy.Privacy.clean", broken)
+    monkeypatch.setattr("inngest_plugins.sentry.base.privacy.Privacy.clean", broken)
     sentry.init()
     app = async_shop(SentryPlugin())
     app.function(leaky, retries=0)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
+import sentry_sdk
 
 from inngest_plugins.core import Hooks, Layer
 from inngest_plugins.local import LocalEngine, Run
 from inngest_plugins.sentry import SentryPlugin
+from inngest_plugins.sentry.events.step_failures import StepFailure, StepFailures
 
 if TYPE_CHECKING:
     from tests.bodies import Body
@@ -150,7 +152,7 @@ async def test_step_error_reraised_by_a_handler(sentry: Sentry, shop: MakeShop) 
 
 
 async def test_step_error_that_escapes_a_handler(sentry: Sentry, shop: MakeShop) -> None:
-    """A failure that looked caught but fails the function after all is reported as an error."""
+    """A failure that fails the function after all is reported as an error, whoever raised it."""
 
     def give_up(err: Exception) -> None:
         raise err
@@ -163,7 +165,166 @@ async def test_step_error_that_escapes_a_handler(sentry: Sentry, shop: MakeShop)
 
     run = await played(sentry, shop, body, retries=0, caught_step_errors="ignore")
     assert run.status == "Failed"
-    assert sentry.lines() == ["error StepError(boom) attempt=0 unhandled"]
+    assert sentry.lines() == ["error ValueError(boom) step=charge attempt=0 unhandled"]
+
+
+@RETRIES
+@pytest.mark.parametrize("catches", [True, False], ids=["caught", "passed on"])
+async def test_step_errors_at_once(
+    sentry: Sentry, shop: MakeShop, retries: int, catches: bool
+) -> None:
+    """With step_errors="immediate" a failure is reported where it happens, whoever catches it."""
+    seen: list[int] = []
+
+    async def body(ctx: Any, step: Any) -> None:
+        try:
+            await step.run("charge", boom)
+        except inngest.StepError:
+            seen.append(len(sentry.errors))
+            if not catches:
+                raise
+
+    run = await played(sentry, shop, body, retries=retries, step_errors="immediate")
+    assert run.status == ("Completed" if catches else "Failed")
+    assert sentry.lines() == [f"error ValueError(boom) step=charge attempt={retries}"]
+    assert seen == [1]
+
+
+async def test_which_of_two_failures_was_caught(sentry: Sentry, shop: MakeShop) -> None:
+    """Of two failed steps one is a warning, and the one that ends the run is the error."""
+
+    async def worse() -> None:
+        raise LookupError("worse")
+
+    async def body(ctx: Any, step: Any) -> None:
+        try:
+            await step.run("charge", boom)
+        except inngest.StepError:
+            await step.run("refund", worse)
+
+    await played(sentry, shop, body, retries=0)
+    assert sentry.lines() == [
+        "warning ValueError(boom) step=charge attempt=0",
+        "error LookupError(worse) step=refund attempt=0 unhandled",
+    ]
+
+
+async def test_failures_that_read_the_same(sentry: Sentry, shop: MakeShop) -> None:
+    """Which failure ends the run is known by the exception, not by its text."""
+
+    async def body(ctx: Any, step: Any) -> None:
+        first = Exception()
+        try:
+            await step.run("charge", boom)
+        except inngest.StepError as err:
+            first = err
+        try:
+            await step.run("refund", boom)
+        except inngest.StepError:
+            raise first from None
+
+    await played(sentry, shop, body, retries=0)
+    assert sorted(sentry.lines()) == [
+        "error ValueError(boom) step=charge attempt=0 unhandled",
+        "warning ValueError(boom) step=refund attempt=0",
+    ]
+
+
+async def test_a_step_error_of_the_functions_own(sentry: Sentry, shop: MakeShop) -> None:
+    """A `StepError` that the function makes itself is a new error, whatever it says."""
+
+    async def body(ctx: Any, step: Any) -> None:
+        mine = Exception()
+        try:
+            await step.run("charge", boom)
+        except inngest.StepError as err:
+            mine = inngest.StepError(err.message, err.name, err.stack)
+        raise mine
+
+    await played(sentry, shop, body, retries=0)
+    assert sentry.lines() == [
+        "warning ValueError(boom) step=charge attempt=0",
+        "error StepError(boom) attempt=0 unhandled",
+    ]
+
+
+async def test_what_the_failing_request_knew(sentry: Sentry, shop: MakeShop) -> None:
+    """An event that waits for the run's end keeps tags and breadcrumbs of where it happened."""
+
+    async def charge() -> None:
+        sentry_sdk.set_tag("order", "42")
+        sentry_sdk.add_breadcrumb(message="asked the bank")
+        raise ValueError("boom")
+
+    async def body(ctx: Any, step: Any) -> None:
+        try:
+            await step.run("charge", charge)
+        except inngest.StepError:
+            sentry_sdk.add_breadcrumb(message="later")
+
+    await played(sentry, shop, body, retries=1)
+    (event,) = sentry.errors
+    assert event["level"] == "warning"
+    assert event["tags"]["order"] == "42"
+    assert event["tags"]["inngest.attempt"] == "1"
+    assert event["contexts"]["inngest"]["step"]["id"] == "charge"
+    messages = [crumb.get("message") for crumb in event["breadcrumbs"]["values"]]
+    assert "asked the bank" in messages
+    assert "later" not in messages
+
+
+@pytest.mark.parametrize("catches", [True, False], ids=["caught", "passed on"])
+async def test_run_that_ends_on_another_worker(
+    sentry: Sentry, shop: MakeShop, monkeypatch: pytest.MonkeyPatch, catches: bool
+) -> None:
+    """A worker that has not seen a step fail reports what the engine keeps of its error."""
+    monkeypatch.setattr(StepFailures, "keep", lambda *_: None)
+
+    async def body(ctx: Any, step: Any) -> None:
+        try:
+            await step.run("charge", boom)
+        except inngest.StepError:
+            if not catches:
+                raise
+
+    await played(sentry, shop, body, retries=0)
+    (event,) = sentry.errors
+    assert event["tags"]["inngest.step.id"] == "charge"
+    expected = (
+        ["warning ValueError(boom) step=charge attempt=0"]
+        if catches
+        else ["error StepError(boom) step=charge attempt=0 unhandled"]
+    )
+    assert sentry.lines() == expected
+
+
+def test_failures_are_bounded() -> None:
+    """Failures of runs that never come back do not fill the memory."""
+    failures = StepFailures()
+    for number in range(1000):
+        failures.keep(f"run-{number}", "step", StepFailure({}))
+    assert len(failures) == 200
+    assert failures.take("run-0", "step") is None
+    assert failures.take("run-999", "step") is not None
+    assert len(failures) == 199
+
+
+async def test_nothing_is_kept_of_a_run_that_has_ended(sentry: Sentry, shop: MakeShop) -> None:
+    """What was kept is given up when the run ends, reported or not."""
+
+    async def body(ctx: Any, step: Any) -> None:
+        try:
+            await step.run("charge", boom)
+        except inngest.StepError:
+            await step.run("refund", boom)
+
+    sentry.init()
+    plugin = SentryPlugin(caught_step_errors="ignore")
+    app = shop(plugin)
+    app.function(body, retries=0)
+    await app.run()
+    assert len(sentry.errors) == 1
+    assert len(plugin._step_failures) == 0
 
 
 async def test_error_while_handling_a_step_error(sentry: Sentry, shop: MakeShop) -> None:

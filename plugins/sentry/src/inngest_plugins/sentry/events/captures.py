@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 import sentry_sdk
 from sentry_sdk.client import BaseClient
-from sentry_sdk.utils import event_from_exception
 
-from inngest_plugins.core import Call, Outcome, Step
-
-from ._finished import finish
-from ._held import RELEASED, HeldEvents, forget_last_seen
-from ._privacy import Privacy
-from ._settings import Settings
+from inngest_plugins.core import Call, MemoError, Outcome, Step
+from inngest_plugins.sentry.base.privacy import Privacy
+from inngest_plugins.sentry.base.settings import Settings
+from inngest_plugins.sentry.events.exception_events import event_of_exception
+from inngest_plugins.sentry.events.pending_events import RELEASED, PendingEvents, forget_last_seen
+from inngest_plugins.sentry.events.serialized_parts import finish
+from inngest_plugins.sentry.events.step_failures import set_handled
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -26,6 +26,15 @@ Level = Literal["error", "warning"]
 
 _OURS = "inngest_plugins.step"
 """Key of the hint of the plugin's own events; it holds the step that they are about."""
+
+_KEEP = "inngest_plugins.keep"
+"""Key of the hint of an event that is not sent yet; it holds what takes it."""
+
+_KEPT = "inngest_plugins.kept"
+"""Key of the hint of such an event when it is sent; it holds what no scope may change."""
+
+_TAGS = "inngest_plugins.tags"
+"""Key of the hint for the event's own tags, which those of the scope must not replace."""
 
 _FRAMEWORK_SOURCES = ("url", "route", "component", "view", None)
 _MAX_REPLAYED = 50
@@ -42,7 +51,7 @@ class Captures:
         client: Sentry's client.
         settings: the user's options.
         memo_data: the memoized values, as the engine sent them.
-        memo_errors: hashed ids of the memoized steps that failed.
+        memo_errors: the errors of the memoized steps that failed, by hashed id.
 
     Attributes:
         name: what the request is called in Sentry: the function, or its failure handler.
@@ -51,12 +60,12 @@ class Captures:
 
     __slots__ = (
         "_memo_data",
-        "_memo_errors",
         "_privacy",
         "_started",
         "call",
         "client",
         "held",
+        "memo_errors",
         "name",
         "settings",
     )
@@ -67,18 +76,18 @@ class Captures:
         client: BaseClient,
         settings: Settings,
         memo_data: list[object],
-        memo_errors: Collection[str],
+        memo_errors: Mapping[str, MemoError],
     ) -> None:
         self.call = call
         self.client = client
         self.settings = settings
         self._memo_data = memo_data
-        self._memo_errors = memo_errors
+        self.memo_errors = memo_errors
         self._started = time.time()
         self._privacy: Privacy | None = None
-        self.held = HeldEvents()
+        self.held = PendingEvents()
         name = call.function.name
-        self.name = name if call.handler_kind == "main" else f"{name} (failure)"
+        self.name = f"{name} (failure)" if call.handler_kind == "on_failure" else name
 
     # ------------------------------------------------------------ the plugin's own events
 
@@ -91,6 +100,7 @@ class Captures:
         step: Step | None = None,
         outcome: Outcome | None = None,
         variables: bool = True,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Report an error of the run, unless user code has reported this very exception.
 
@@ -101,43 +111,94 @@ class Captures:
             step: the step it is about, if it is about one.
             outcome: for the user's `before_capture`.
             variables: False where all that the error's frames hold is a payload.
+            tags: more tags.
         """
         if self.held.was_reported(error):
             return
+        event, hint = self.event_of(error, handled=handled, variables=variables)
+        if tags:
+            event["tags"] = dict(tags)
+        self.send(event, level, hint, step=step, outcome=outcome)
+
+    def event_of(
+        self, error: BaseException, *, handled: bool, variables: bool = True
+    ) -> tuple[Event, dict[str, Any]]:
+        """Make the event of an error, and Sentry's hint; see `capture` for the arguments."""
         options = self.client.options
         rules = self.rules()
         if not (rules.allows("frame_variables") and (variables or rules.allows_payloads)):
             # They would be turned into text, most of the work of a capture, to be thrown away.
             options = {**options, "include_local_variables": False}
-        event, hint = event_from_exception(
-            error,
-            client_options=options,
-            mechanism={"type": "inngest", "handled": handled},
-        )
+        return event_of_exception(error, options, {"type": "inngest", "handled": handled})
+
+    def send(
+        self,
+        event: Event,
+        level: Level,
+        hint: dict[str, Any],
+        *,
+        step: Step | None,
+        outcome: Outcome | None,
+    ) -> None:
+        """Send an event as one of the plugin's own, unless `before_capture` drops it."""
         event["level"] = level
         if step is not None:
             # The step is no longer the one that runs now.
             event["tags"] = {"inngest.step.id": step.id}
-        before_capture = self.settings.before_capture
-        if before_capture is not None:
-            try:
-                edited = before_capture(self.call, outcome, event)
-            except Exception:
-                # What it was to take out of the event would be sent otherwise.
-                _logger.exception("before_capture raised, the event was dropped")
-                return
-            if edited is None:
-                return
-            if not isinstance(edited, dict):
-                _logger.error(
-                    "before_capture returned %s, which is no event, and the event was dropped: "
-                    "return the event, or None to drop it",
-                    type(edited).__name__,
-                )
-                return
-            event = edited
+        edited = self._edited(event, outcome)
+        if edited is None:
+            return
         forget_last_seen()
-        marked: Any = {**hint, _OURS: step}
+        marked: Any = {**hint, _OURS: step, _TAGS: dict(edited.get("tags") or {})}
+        sentry_sdk.capture_event(edited, hint=marked)
+
+    def _edited(self, event: Event, outcome: Outcome | None) -> Event | None:
+        before_capture = self.settings.before_capture
+        if before_capture is None:
+            return event
+        try:
+            edited = before_capture(self.call, outcome, event)
+        except Exception:
+            # What it was to take out of the event would be sent otherwise.
+            _logger.exception("before_capture raised, the event was dropped")
+            return None
+        if edited is not None and not isinstance(edited, dict):
+            _logger.error(
+                "before_capture returned %s, which is no event, and the event was dropped: "
+                "return the event, or None to drop it",
+                type(edited).__name__,
+            )
+            return None
+        return edited
+
+    def keep(self, error: BaseException, step: Step, outcome: Outcome) -> Event | None:
+        """Make the event of an error as `capture` does, complete and clean, but do not send it.
+
+        Returns:
+            The event; None when user code has reported this very exception, or dropped the event.
+        """
+        if self.held.was_reported(error):
+            return None
+        event, hint = self.event_of(error, handled=False)
+        made: list[Event] = []
+        self.send(event, "error", {**hint, _KEEP: made.append}, step=step, outcome=outcome)
+        return made[0] if made else None
+
+    def send_kept(self, event: Event, level: Level, *, handled: bool) -> None:
+        """Send an event that `keep` has made, perhaps in another request of the run."""
+        raw: Any = event
+        if raw.get("level") == "error":
+            # Anything else is the choice of `before_capture`.
+            raw["level"] = level
+        set_handled(event, handled=handled)
+        crumbs = raw.get("breadcrumbs") or {}
+        marked: Any = {
+            _KEPT: {
+                "tags": dict(raw.get("tags") or {}),
+                "breadcrumbs": {"values": list(crumbs.get("values") or ())},
+                "contexts": dict(raw.get("contexts") or {}),
+            }
+        }
         sentry_sdk.capture_event(event, hint=marked)
 
     def crumb(self, message: str, step: Step, level: str = "info") -> None:
@@ -159,6 +220,10 @@ class Captures:
         if kind not in (None, "event", "transaction"):
             return event
         marks: Mapping[str, Any] = hint or {}
+        if _KEPT in marks:
+            # The scope of this request is not the one that it belongs to.
+            raw.update(marks[_KEPT])
+            return event
         is_transaction = kind == "transaction"
         is_own = is_transaction or _OURS in marks or RELEASED in marks
         if not is_own and self.held.take(event, hint):
@@ -168,6 +233,9 @@ class Captures:
         except Exception:
             # An event that could not be cleaned may hold anything.
             _logger.exception("preparing an event of a run failed, it was dropped")
+            return None
+        if _KEEP in marks:
+            marks[_KEEP](event)
             return None
         return event
 
@@ -181,6 +249,7 @@ class Captures:
             contexts["inngest"] = _request_of(call)
         else:
             step = marks.get(_OURS) or call.step
+            raw.setdefault("tags", {}).update(marks.get(_TAGS) or {})
             contexts["inngest"] = _run_of(call, step)
             if step is not None:
                 raw.setdefault("tags", {}).setdefault("inngest.step.id", step.id)
@@ -224,7 +293,7 @@ class Captures:
                 "timestamp": started,
                 "type": "default",
                 "category": "inngest.step",
-                "level": "error" if (failed := hashed in self._memo_errors) else "info",
+                "level": "error" if (failed := hashed in self.memo_errors) else "info",
                 "message": f"{_called(call, hashed)} {'failed' if failed else 'done'} before",
             }
             for hashed in call.consumed[-_MAX_REPLAYED:]
@@ -240,7 +309,10 @@ def tags_of(call: Call) -> dict[str, str]:
     """Return what every event of a request can be searched by."""
     ctx, function = call.ctx, call.function
     event = ctx.event
+    by = call.deferred_by
+    parent = {} if by is None else {"inngest.deferred_by.run_id": by.run_id}
     return {
+        **parent,
         "inngest.app.id": call.app_id,
         "inngest.function.id": function.id,
         "inngest.function.name": function.name,

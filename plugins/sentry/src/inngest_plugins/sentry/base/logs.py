@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sentry_sdk.client import BaseClient
 
-from ._privacy import FILTERED
+from inngest_plugins.sentry.base.privacy import FILTERED
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Hint, Log

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Optional
 
 from inngest_plugins.core import Call, Outcome, check_switch
-
-from ._privacy import DECRYPTED
+from inngest_plugins.sentry.base.privacy import DECRYPTED
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event
 
 Capture = Literal["final", "every"]
-StepErrors = Literal["capture", "breadcrumb"]
+StepErrors = Literal["capture", "immediate", "breadcrumb"]
 CaughtStepErrors = Literal["warning", "ignore"]
+RefusedOption = Literal["warning", "ignore"]
 BeforeCapture = Callable[[Call, Outcome | None, "Event"], Optional["Event"]]
 
 
@@ -33,6 +33,7 @@ class Settings:
     capture: Capture
     step_errors: StepErrors
     caught_step_errors: CaughtStepErrors
+    refused_requests: RefusedOption
     send_payloads: bool
     send_decrypted: Collection[str]
     propagate: bool
@@ -43,8 +44,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check("capture", self.capture, ("final", "every"))
-        _check("step_errors", self.step_errors, ("capture", "breadcrumb"))
+        _check("step_errors", self.step_errors, ("capture", "immediate", "breadcrumb"))
         _check("caught_step_errors", self.caught_step_errors, ("warning", "ignore"))
+        _check("refused_requests", self.refused_requests, ("warning", "ignore"))
         if isinstance(self.send_decrypted, str):
             raise TypeError(
                 f"SentryPlugin(send_decrypted=...) takes a collection of names, such as "

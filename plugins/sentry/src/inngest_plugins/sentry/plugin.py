@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import inngest
 import sentry_sdk
@@ -17,23 +17,36 @@ from inngest_plugins.core import (
     Call,
     Layer,
     Memo,
+    MemoError,
     Outcome,
     Plugin,
+    PluginsError,
+    RefusedRequest,
     Send,
+    Stack,
     Step,
+    refused_request,
     require_extra,
 )
-
-from ._captures import Captures
-from ._flush import Flusher, is_serverless
-from ._logs import filter_sent_logs
-from ._performance import records_transactions
-from ._privacy import OWN_LOGS, Decrypted
-from ._queues import begin_publish, end_publish
-from ._request import REQUEST, Request
-from ._settings import BeforeCapture, Capture, CaughtStepErrors, Settings, StepErrors
-from ._trace import Carrier, take_carrier, without_carrier_in_event
-from ._turns import Turns
+from inngest_plugins.sentry.base.flush import Flusher, is_serverless
+from inngest_plugins.sentry.base.logs import filter_sent_logs
+from inngest_plugins.sentry.base.privacy import OWN_LOGS, Decrypted
+from inngest_plugins.sentry.base.settings import (
+    BeforeCapture,
+    Capture,
+    CaughtStepErrors,
+    RefusedOption,
+    Settings,
+    StepErrors,
+)
+from inngest_plugins.sentry.base.trace import Carrier, take_carrier, without_carrier_in_event
+from inngest_plugins.sentry.events.captures import Captures
+from inngest_plugins.sentry.events.one_at_a_time import OneAtATime
+from inngest_plugins.sentry.events.refused import RefusedRequests
+from inngest_plugins.sentry.events.step_failures import StepFailures
+from inngest_plugins.sentry.performance.queues import begin_publish, end_publish
+from inngest_plugins.sentry.performance.transactions import records_transactions
+from inngest_plugins.sentry.request import REQUEST, Request
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -54,11 +67,16 @@ class SentryPlugin(Plugin):
     Args:
         capture: "final" reports an error when the engine will not try again; "every" reports also
             each attempt before that, at level `warning`.
-        step_errors: "capture" reports the failure of a step when it has finally failed, with its
-            real exception, and not again when the function passes it on. "breadcrumb" leaves a
-            breadcrumb, and reports the `inngest.StepError` if the function passes it on.
-        caught_step_errors: what becomes of a step's final failure that the function's code
-            catches: "warning" reports it at that level, "ignore" does not.
+        step_errors: "capture" reports the final failure of a step once, when the run has ended:
+            as an error if it ended the run, else as `caught_step_errors` says. "immediate" reports
+            it at once, as an error that is handled, whatever the function does with it.
+            "breadcrumb" leaves a breadcrumb, and reports the `inngest.StepError` if the function
+            passes it on.
+        caught_step_errors: what becomes of a step's final failure that the function has caught:
+            "warning" reports it at that level, "ignore" does not.
+        refused_requests: what becomes of requests that the SDK refuses before a run is known (a
+            wrong signature, an unknown function): "warning" reports them as one issue, at most
+            one event a minute for each path and reason; "ignore" does not.
         send_payloads: True adds the events' data to Sentry's events, and keeps local variables
             that show payloads.
         send_decrypted: what may leave although a plugin of the stack keeps payloads secret, by
@@ -87,6 +105,7 @@ class SentryPlugin(Plugin):
     """
 
     layer = Layer.OBSERVE
+    one_per_list: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -94,6 +113,7 @@ class SentryPlugin(Plugin):
         capture: Capture = "final",
         step_errors: StepErrors = "capture",
         caught_step_errors: CaughtStepErrors = "warning",
+        refused_requests: RefusedOption = "warning",
         send_payloads: bool = False,
         send_decrypted: tuple[Decrypted, ...] | Collection[Decrypted] = (),
         propagate: bool = True,
@@ -107,6 +127,7 @@ class SentryPlugin(Plugin):
             capture=capture,
             step_errors=step_errors,
             caught_step_errors=caught_step_errors,
+            refused_requests=refused_requests,
             send_payloads=send_payloads,
             send_decrypted=send_decrypted,
             propagate=propagate,
@@ -117,18 +138,15 @@ class SentryPlugin(Plugin):
         )
         wanted = is_serverless() if flush is None else flush
         self._flusher = Flusher(flush_timeout) if wanted else None
-        self._turns = Turns()
+        self._one_at_a_time = OneAtATime()
         self._warned = threading.Lock()
         self._unsendable: deque[None] = deque(maxlen=_MAX_PENDING_LOGS)
-        self._listening = threading.Lock()
+        self._step_failures = StepFailures()
+        self._refused = RefusedRequests()
+        # A request that is refused meets no hook, so that this cannot wait for the first one.
+        add_global_event_processor(self._clean_log)
 
     # ------------------------------------------------------------ hooks
-
-    def on_register(self, client: inngest.Inngest) -> None:
-        """Listen to what the SDK logs of outputs that the plugin has reported."""
-        del client
-        if self._listening.acquire(blocking=False):
-            add_global_event_processor(self._clean_log)
 
     def transform_input(self, call: Call) -> Awaitable[None] | None:
         """Begin the request: its scope, its place in the trace, its transaction."""
@@ -137,7 +155,7 @@ class SentryPlugin(Plugin):
         if client is None:
             return None
         captures = Captures(call, client, self._settings, memo_data, _failed(call, memo_data))
-        request = Request(captures, carrier)
+        request = Request(captures, carrier, self._step_failures)
         if call.stack.secret_payloads:
             filter_sent_logs(client, _hides_logs)
         if self._flusher is None:
@@ -183,7 +201,7 @@ class SentryPlugin(Plugin):
                 self._unsendable.append(None)
             return None
         if call.is_async and request.may_report(outcome):
-            return self._turns.take(lambda: request.failed(raised, outcome))
+            return self._one_at_a_time.take(lambda: request.failed(raised, outcome))
         request.failed(raised, outcome)
         return None
 
@@ -234,6 +252,12 @@ class SentryPlugin(Plugin):
             attaches = bool(sentry_sdk.get_client().options.get("attach_stacktrace"))
             OWN_LOGS.clean(event, payloads=tuple, event_key=None, attach_stacktrace=attaches)
             return event
+        if _SDK_RESPONSE_MODULE in record.pathname:
+            refused = None if "fingerprint" in event else refused_request()
+            if refused is not None and self._serves(refused):
+                if self._settings.refused_requests == "ignore":
+                    return None
+                return self._refused.describe(event, refused, str(record.msg))
         if (
             not self._unsendable
             or _SDK_RESPONSE_MODULE not in record.pathname
@@ -245,6 +269,16 @@ class SentryPlugin(Plugin):
         except IndexError:
             return event
         return None
+
+    def _serves(self, refused: RefusedRequest) -> bool:
+        """Return whether the app that refused a request has this plugin, and not another one."""
+        if refused.client is None:
+            return True
+        try:
+            plugins = Stack.of(refused.client).plugins
+        except PluginsError:
+            return False
+        return any(plugin is self for plugin in plugins)
 
 
 class _Flushed:
@@ -273,17 +307,17 @@ class _Flushed:
 
 
 def _hides_logs() -> bool:
-    """Tell whether what is logged now may quote a payload that the stack keeps secret."""
+    """Return whether what is logged now may quote a payload that the stack keeps secret."""
     call = Call.current()
     request = None if call is None else call.get(REQUEST)
     return request is not None and not request.allows_log_messages
 
 
-def _failed(call: Call, memo_data: list[object]) -> frozenset[str]:
-    """Return the hashed ids of the memoized steps that failed; most requests have none."""
+def _failed(call: Call, memo_data: list[object]) -> dict[str, MemoError]:
+    """Return the errors of the memoized steps that failed; most requests have none."""
     if len(memo_data) == call.memo_count:
-        return frozenset()
-    return frozenset(hashed_id for hashed_id, _ in call.memos.errors())
+        return {}
+    return dict(call.memos.errors())
 
 
 def _take_carriers(call: Call) -> tuple[Carrier | None, list[object]]:

@@ -14,9 +14,10 @@ from sentry_sdk import serializer, utils
 from sentry_sdk.integrations.modules import ModulesIntegration
 
 from inngest_plugins.core import Layer, Plugin
-from inngest_plugins.sentry import SentryPlugin, _captures
-from inngest_plugins.sentry._finished import finish
-from inngest_plugins.sentry._turns import package_reader
+from inngest_plugins.sentry import SentryPlugin
+from inngest_plugins.sentry.events import captures as _captures
+from inngest_plugins.sentry.events.one_at_a_time import package_reader
+from inngest_plugins.sentry.events.serialized_parts import finish
 
 if TYPE_CHECKING:
     from tests.sentry.conftest import MakeShop, Post, Sentry
@@ -80,7 +81,8 @@ async def test_events_are_the_same(
 ) -> None:
     """What skips the serializer looks on the wire as if it had been serialized."""
     init(sentry, traces_sample_rate=1.0, max_value_length=longest)
-    app = async_shop(SentryPlugin(), *([Secret()] if secret else []))
+    plugin = SentryPlugin(step_errors="immediate")
+    app = async_shop(plugin, *([Secret()] if secret else []))
     app.function(fails)
     served = app.asgi()
     made: list[list[Any]] = []

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sentry_sdk.utils import safe_repr
 
-from ._privacy import stacks_of
+from inngest_plugins.sentry.base.privacy import stacks_of
 
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 _LINES: Final = ("pre_context", "post_context")
@@ -23,14 +23,14 @@ _CONTEXTS: Final = ("inngest", "runtime", "trace")
 _SHORT = 100  # characters; longer texts are left to the serializer
 
 
-class FinishedDict(dict[str, Any]):
+class SerializedDict(dict[str, Any]):
     """A dictionary that can be sent as it is."""
 
     def __sentry_repr__(self) -> Any:
         return _json(dict(self))
 
 
-class FinishedList(list[Any]):
+class SerializedList(list[Any]):
     """A list that can be sent as it is."""
 
     def __sentry_repr__(self) -> Any:
@@ -50,11 +50,11 @@ def finish(event: dict[str, Any], *, longest: int | None) -> None:
     limit = _SHORT if longest is None else min(longest, _SHORT)
     packages = event.get("modules")
     if type(packages) is dict:
-        event["modules"] = FinishedDict(packages)
+        event["modules"] = SerializedDict(packages)
     contexts = event["contexts"]
     for holder, key in ((event, "tags"), *((contexts, key) for key in _CONTEXTS)):
         if type(holder.get(key)) is dict and _is_short(holder[key], limit):
-            holder[key] = FinishedDict(holder[key])
+            holder[key] = SerializedDict(holder[key])
     for frames in stacks_of(event):
         for position, frame in enumerate(frames):
             if isinstance(frame, dict):
@@ -67,9 +67,9 @@ def _finished_frame(frame: dict[str, Any]) -> dict[str, Any]:
     if "vars" not in frame and all(
         type(value) in _SCALARS or key in lines for key, value in frame.items()
     ):
-        return FinishedDict(frame)
+        return SerializedDict(frame)
     for key in lines:
-        frame[key] = FinishedList(frame[key])
+        frame[key] = SerializedList(frame[key])
     return frame
 
 

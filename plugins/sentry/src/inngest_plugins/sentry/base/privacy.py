@@ -56,12 +56,12 @@ class Privacy:
     send_decrypted: Collection[str]
 
     def allows(self, what: Decrypted) -> bool:
-        """Tell whether data that could be decrypted may leave in this place."""
+        """Return whether data that could be decrypted may leave in this place."""
         return not self.secret or what in self.send_decrypted
 
     @property
     def allows_payloads(self) -> bool:
-        """Tell whether payloads may be added to events."""
+        """Return whether payloads may be added to events."""
         return self.send_payloads and self.allows("payloads")
 
     def clean(

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import inngest
 import sentry_sdk
 
-from inngest_plugins.core import CallKey, Outcome, Step
-
-from ._around_step import AroundStep, AroundTracedStep
-from ._captures import Captures, Level, tags_of
-from ._crons import Monitor, Status, monitor_of
-from ._handled import is_caught, positions_of_stack, positions_of_traceback
-from ._held import causes
-from ._performance import RequestTrace, is_first_request, join_trace, records_transactions
-from ._serializable import serialization_error
-from ._step_tool import failed_step_in
-from ._trace import Carrier
-
-if TYPE_CHECKING:
-    from types import FrameType
+from inngest_plugins.core import CallKey, Outcome, Step, class_name, exception_chain
+from inngest_plugins.sentry.base.serializable import serialization_error
+from inngest_plugins.sentry.base.trace import Carrier
+from inngest_plugins.sentry.crons import Monitor, Status, monitor_of
+from inngest_plugins.sentry.events.captures import Captures, Level, tags_of
+from inngest_plugins.sentry.events.passed_on import passed_on_by
+from inngest_plugins.sentry.events.step_failures import (
+    StepFailure,
+    StepFailures,
+    event_of_stored_error,
+)
+from inngest_plugins.sentry.performance.around_step import AroundStep, AroundTracedStep
+from inngest_plugins.sentry.performance.transactions import (
+    RequestTrace,
+    is_first_request,
+    join_trace,
+    records_transactions,
+)
 
 REQUEST = CallKey["Request"]("sentry.request")
+
+_LEAVES = {"InvokeFunction": "invokes", "WaitForEvent": "waits for", "DeferAdd": "defers"}
+_NAMES_FUNCTION = {"InvokeFunction": "function_id", "DeferAdd": "fn_slug"}
+"""Where the input of an operation names the function that it is for."""
 
 
 class Request:
@@ -32,9 +40,12 @@ class Request:
     Args:
         captures: makes the request's events.
         carrier: the trace headers that the triggering event carried, or None.
+        step_failures: keeps failures of steps until their runs have ended.
     """
 
-    def __init__(self, captures: Captures, carrier: Carrier | None) -> None:
+    def __init__(
+        self, captures: Captures, carrier: Carrier | None, step_failures: StepFailures
+    ) -> None:
         call, settings = captures.call, captures.settings
         self._captures = captures
         self._call = call
@@ -45,7 +56,7 @@ class Request:
         self._monitor: Monitor | None = monitor_of(call) if settings.crons else None
         self._failures: list[BaseException] = []
         self._bubbled: list[tuple[Step, BaseException]] = []
-        self._caught_by_code: dict[str, bool] = {}
+        self._step_failures = step_failures
         self._status = "ok"
 
     # ------------------------------------------------------------ opening and closing
@@ -122,23 +133,21 @@ class Request:
             return AroundStep(step, self._step_raised)
         return AroundTracedStep(step, self._step_raised, lambda: trace.step(self._call, step))
 
-    def _step_raised(self, step: Step, error: BaseException, frame: FrameType) -> None:
+    def _step_raised(self, step: Step, error: BaseException) -> None:
         self._bubbled.append((step, error))
-        if self._settings.step_errors == "capture":
-            self._caught_by_code[step.hashed_id] = is_caught(positions_of_stack(frame))
 
     def leaving(self, step: Step) -> None:
-        """A step leaves for the engine: an invoke, a wait or an AI request."""
-        what = {"InvokeFunction": "invokes", "WaitForEvent": "waits for"}.get(step.op, "asks AI")
+        """A step leaves for the engine: an invoke, a wait, an AI request or a deferral."""
+        what = _LEAVES.get(step.op, "asks AI")
         target = step.name
-        if step.op == "InvokeFunction" and isinstance(step.input, dict):
-            target = str(step.input.get("function_id"))
+        if step.op in _NAMES_FUNCTION and isinstance(step.input, dict):
+            target = str(step.input.get(_NAMES_FUNCTION[step.op]))
         self._captures.crumb(f"step {step.id!r} {what} {target!r}", step)
 
     # ------------------------------------------------------------ outcomes
 
     def may_report(self, outcome: Outcome) -> bool:
-        """Tell whether a failure could be reported: one that is tried again leaves a breadcrumb."""
+        """Return whether a failure may be reported: one that is retried leaves a breadcrumb."""
         return not outcome.will_retry or self._settings.capture == "every"
 
     def succeeded(self, outcome: Outcome) -> bool:
@@ -155,7 +164,7 @@ class Request:
                 return True
         # A step that is done ends its request: its breadcrumb stands in those that follow.
         if outcome.step is None:
-            self._report_caught(())
+            self._report_caught((), outcome)
             self._check_in("ok")
         return False
 
@@ -169,10 +178,9 @@ class Request:
             self._function_failed(raised, outcome)
 
     def _step_failed(self, step: Step, raised: BaseException, outcome: Outcome) -> None:
-        caught = self._caught_by_code.get(step.hashed_id, False)
-        settings = self._settings
-        self._captures.crumb(
-            f"step {step.id!r} failed with {type(raised).__name__}",
+        settings, captures = self._settings, self._captures
+        captures.crumb(
+            f"step {step.id!r} failed with {class_name(raised)}",
             step,
             level="error" if not outcome.will_retry else "warning",
         )
@@ -180,11 +188,12 @@ class Request:
             return
         if outcome.will_retry:
             if settings.capture == "every":
-                self._captures.capture(raised, "warning", handled=True, step=step, outcome=outcome)
-        elif not caught:
-            self._captures.capture(raised, "error", handled=False, step=step, outcome=outcome)
-        elif settings.caught_step_errors == "warning":
-            self._captures.capture(raised, "warning", handled=True, step=step, outcome=outcome)
+                captures.capture(raised, "warning", handled=True, step=step, outcome=outcome)
+        elif settings.step_errors == "immediate":
+            captures.capture(raised, "error", handled=True, step=step, outcome=outcome)
+        else:
+            kept = StepFailure(captures.keep(raised, step, outcome))
+            self._step_failures.keep(self._call.run_id, step.hashed_id, kept)
 
     def _function_failed(self, raised: BaseException, outcome: Outcome) -> None:
         if outcome.will_retry:
@@ -192,17 +201,55 @@ class Request:
                 self._captures.capture(raised, "warning", handled=True, outcome=outcome)
             return
         self._check_in("error")
-        chain = tuple(causes(raised))
-        self._report_caught(chain)
-        if self._settings.step_errors == "capture":
-            failed_step = failed_step_in(raised)
-            if failed_step is not None and not is_caught(
-                positions_of_traceback(failed_step.__traceback__)
-            ):
-                # The request in which the step finally failed has reported it.
-                return
-        step = next((step for step, error in self._bubbled if error in chain), None)
-        self._captures.capture(raised, "error", handled=False, step=step, outcome=outcome)
+        chain = tuple(exception_chain(raised))
+        is_breadcrumb = self._settings.step_errors == "breadcrumb"
+        hashed_id = None if is_breadcrumb else self._failed_step_in(raised)
+        self._report_caught(chain, outcome, but=hashed_id)
+        if hashed_id is not None and self._report_step(hashed_id):
+            return
+        step = next((step for step, error in self._bubbled if _is_in(error, chain)), None)
+        found = None if hashed_id is None else self._call.identity_of(hashed_id)
+        self._captures.capture(
+            raised,
+            "error",
+            handled=False,
+            step=step,
+            outcome=outcome,
+            tags={} if found is None else {"inngest.step.id": found[0]},
+        )
+
+    def _failed_steps(self) -> list[str]:
+        """Return the steps of this app that failed in earlier requests and that the function saw.
+
+        Of invoked functions and AI requests this app has seen no failure.
+        """
+        call, errors = self._call, self._captures.memo_errors
+        if not errors:
+            return []
+        return [one for one in call.consumed if one in errors and call.op_of(one) == "StepRun"]
+
+    def _failed_step_in(self, raised: BaseException) -> str | None:
+        """Return the step of this app whose failure an error passes on; None for a new error."""
+        for error in passed_on_by(raised):
+            hashed_id = self._call.failed_step(error)
+            if hashed_id is not None:
+                return hashed_id if hashed_id in self._failed_steps() else None
+        return None
+
+    def _report_step(self, hashed_id: str) -> bool:
+        """Report the failure of a step that has ended the run.
+
+        Returns:
+            False when this process has not seen it, so that the function's error is all there is.
+        """
+        if self._settings.step_errors == "immediate":
+            return True
+        kept = self._step_failures.take(self._call.run_id, hashed_id)
+        if kept is None:
+            return False
+        if kept.event is not None:
+            self._captures.send_kept(kept.event, "error", handled=False)
+        return True
 
     def _unsendable(self, error: Exception, outcome: Outcome) -> None:
         self._status = "internal_error"
@@ -225,25 +272,52 @@ class Request:
         """A plugin or other middleware raised where no outcome was left to tell of it."""
         self._failures.append(failure)
         self._status = "internal_error"
-        final = self._call.is_final_attempt or not getattr(failure, "is_retriable", True)
+        final = self._call.is_final_attempt or not _is_retriable(failure)
         if final:
             self._check_in("error")
             self._captures.capture(failure, "error", handled=False)
         elif self._settings.capture == "every" and not _is_retry_signal(failure):
             self._captures.capture(failure, "warning", handled=True)
 
-    def _report_caught(self, chain: tuple[BaseException, ...]) -> None:
-        """Report errors that passed through the function's code in this request and ended there.
+    def _report_caught(
+        self, chain: tuple[BaseException, ...], outcome: Outcome, *, but: str | None = None
+    ) -> None:
+        """Report failures of steps that the function has caught: the run has ended otherwise.
 
         A NonRetriableError or RetryAfterError of a step is raised where the step was called. One
         that is caught there leaves no trace: the step is not memoized and runs again in every
-        request. So only the request that ends the run reports it.
+        request.
+
+        Args:
+            chain: the exception that ended the run, with its causes.
+            outcome: how the run ended.
+            but: the step whose failure ended the run.
         """
-        caught = [(step, error) for step, error in self._bubbled if error not in chain]
-        for step, error in caught:
+        warns = self._settings.caught_step_errors == "warning"
+        if self._settings.step_errors == "capture":
+            for hashed_id in self._failed_steps():
+                if hashed_id != but:
+                    self._report_caught_step(hashed_id, outcome, warns=warns)
+        for step, error in self._bubbled:
+            if _is_in(error, chain):
+                continue
             self._failures.append(error)
-            if self._settings.caught_step_errors == "warning":
+            if warns:
                 self._captures.capture(error, "warning", handled=True, step=step)
+
+    def _report_caught_step(self, hashed_id: str, outcome: Outcome, *, warns: bool) -> None:
+        kept = self._step_failures.take(self._call.run_id, hashed_id)
+        if not warns:
+            return
+        if kept is not None:
+            if kept.event is not None:
+                self._captures.send_kept(kept.event, "warning", handled=True)
+            return
+        error = self._captures.memo_errors[hashed_id]
+        event: Any = event_of_stored_error(error.name, error.message, error.stack)
+        step_id, _ = self._call.identity_of(hashed_id) or (hashed_id, 0)
+        event["tags"] = {"inngest.step.id": step_id}
+        self._captures.send(event, "warning", {}, step=None, outcome=outcome)
 
     def _is_known(self, error: BaseException) -> bool:
         return any(error is failure for failure in self._failures)
@@ -253,5 +327,17 @@ class Request:
             self._monitor.check_in(self._call.run_id, status)
 
 
+def _is_in(error: BaseException, chain: tuple[BaseException, ...]) -> bool:
+    # Not `in`, which asks exceptions whether they are equal.
+    return any(error is one for one in chain)
+
+
 def _is_retry_signal(error: BaseException) -> bool:
-    return isinstance(error, inngest.RetryAfterError)
+    return issubclass(type(error), inngest.RetryAfterError)
+
+
+def _is_retriable(error: BaseException) -> bool:
+    try:
+        return bool(getattr(error, "is_retriable", True))
+    except Exception:
+        return True

@@ -7,12 +7,14 @@ would be several events for one failure. Such events wait until the request's ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sentry_sdk
 from sentry_sdk.integrations.dedupe import DedupeIntegration
+
+from inngest_plugins.core import exception_chain
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -31,7 +33,7 @@ class _Held:
     exception: BaseException
 
 
-class HeldEvents:
+class PendingEvents:
     """The events that one request holds back, and the exceptions that others have reported."""
 
     def __init__(self) -> None:
@@ -62,7 +64,7 @@ class HeldEvents:
         return False
 
     def was_reported(self, exception: BaseException) -> bool:
-        """Tell whether user code has reported this very exception in this request."""
+        """Return whether user code has reported this very exception in this request."""
         return any(reported is exception for reported in self._reported)
 
     def release(self, failures: Iterable[BaseException]) -> None:
@@ -74,7 +76,7 @@ class HeldEvents:
         self._open = False
         if not self._held:
             return
-        known = [cause for failure in failures for cause in causes(failure)]
+        known = [cause for failure in failures for cause in exception_chain(failure)]
         held, self._held = self._held, []
         for item in held:
             if any(cause is item.exception for cause in known):
@@ -88,19 +90,6 @@ def exception_of(hint: Any) -> BaseException | None:
     """Return the exception that an event is about, if it is about one."""
     exc_info = hint.get("exc_info") if hint else None
     return exc_info[1] if exc_info else None
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it was raised from or while handling, each once."""
-    seen: set[int] = set()
-    pending: list[BaseException | None] = [error]
-    while pending:
-        current = pending.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        pending.extend((current.__context__, current.__cause__))
 
 
 def forget_last_seen() -> None:

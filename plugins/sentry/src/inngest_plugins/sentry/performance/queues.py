@@ -11,8 +11,7 @@ import sentry_sdk
 from sentry_sdk.tracing import Span
 
 from inngest_plugins.core import CallKey, Send
-
-from ._trace import CARRIER_KEY, Carrier
+from inngest_plugins.sentry.base.trace import CARRIER_KEY, Carrier
 
 ORIGIN = "auto.queue.inngest"
 SYSTEM = "inngest"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import FrameType
 from typing import Any
 
 import sentry_sdk
 
-from inngest_plugins.core import Step
+from inngest_plugins.core import USAGE, ModelUsage, Step
 
-Raised = Callable[[Step, BaseException, FrameType], None]
-"""Gets a step, what its handler raised, and the frame whose callers are the user's code."""
+Raised = Callable[[Step, BaseException], None]
+"""Gets a step and what its handler raised."""
 
 
 class AroundStep:
@@ -33,8 +31,7 @@ class AroundStep:
 
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         if isinstance(exc, Exception):
-            # The frames further out are the code that called the step and may catch its error.
-            self._raised(self._step, exc, sys._getframe(1))  # noqa: SLF001
+            self._raised(self._step, exc)
 
 
 class AroundTracedStep(AroundStep):
@@ -52,7 +49,7 @@ class AroundTracedStep(AroundStep):
         super().__init__(step, raised)
         self._make_span = make_span
         self._scope: AbstractContextManager[Any] | None = None
-        self._span: AbstractContextManager[Any] | None = None
+        self._span: Any = None
 
     def __enter__(self) -> None:
         scope = sentry_sdk.new_scope()
@@ -65,8 +62,34 @@ class AroundTracedStep(AroundStep):
 
     def __exit__(self, *exception: Any) -> None:
         if self._span is not None:
+            used = self._step.get(USAGE)
+            if used is not None:
+                for name, value in usage_data(used).items():
+                    self._span.set_data(name, value)
             self._span.__exit__(*exception)
         if self._scope is not None:
             # Without the exception, which a generator would raise again.
             self._scope.__exit__(None, None, None)
         super().__exit__(*exception)
+
+
+def usage_data(used: ModelUsage) -> dict[str, Any]:
+    """Return what model calls used, under the names of Sentry's conventions for AI.
+
+    Sentry adds up spans whose operation begins with `gen_ai.`; a step's does not, so that calls
+    which an integration of Sentry has made spans of count once.
+    """
+    data: dict[str, Any] = {
+        "gen_ai.usage.input_tokens": used.input_tokens,
+        "gen_ai.usage.input_tokens.cached": used.cache_read_tokens,
+        "gen_ai.usage.input_tokens.cache_write": used.cache_write_tokens,
+        "gen_ai.usage.output_tokens": used.output_tokens,
+        "gen_ai.usage.output_tokens.reasoning": used.reasoning_tokens,
+        "gen_ai.usage.total_tokens": used.tokens,
+    }
+    if used.models:
+        data["gen_ai.request.model"] = ", ".join(used.models)
+    if used.unpriced_calls < used.calls:
+        # In US dollars, whatever the name says.
+        data["gen_ai.cost.total_tokens"] = float(used.cost_usd)
+    return data

@@ -14,18 +14,13 @@ from typing import Any
 
 import inngest
 
+from inngest_plugins.core import ulid_time, ulid_value
+
 CARRIER_KEY = "_sentry"
 """Reserved key of an event's data under which the trace travels from sender to receiver."""
 
 _FAILED_EVENT = "inngest/function.failed"
 _MAX_BAGGAGE = 8192  # bytes; the limit of the W3C baggage recommendation
-_ULID_LENGTH = 26
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_DIGITS = dict(
-    zip(_CROCKFORD + _CROCKFORD.lower(), 2 * "0123456789abcdefghijklmnopqrstuv", strict=True)
-)
-_TO_BASE_32 = bytes(ord(_DIGITS.get(chr(code), "!")) for code in range(256))
-"""From Crockford's digits, which ULIDs are written in, to those of `int(text, 32)`."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 _SENTRY_TRACE = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})(?:-([01]))?")
 
@@ -125,7 +120,7 @@ def trace_id_of_traceparent(traceparent: str) -> str | None:
 
 def trace_id_of_run(run_id: str) -> str:
     """Derive a trace id from a run id: a ULID's own 128 bits, else a digest of the text."""
-    value = _ulid_value(run_id)
+    value = ulid_value(run_id)
     return f"{value:032x}" if value else _digest("trace", run_id, 16)
 
 
@@ -136,8 +131,8 @@ def check_in_id_of_run(run_id: str) -> str:
 
 def started_at_of_run(run_id: str) -> float | None:
     """Return when the engine created the run, in seconds since 1970; None if not a ULID."""
-    value = _ulid_value(run_id)
-    return None if value is None else (value >> 80) / 1000
+    millis = ulid_time(run_id)
+    return None if millis is None else millis / 1000
 
 
 def take_carrier(event: inngest.Event) -> Carrier | None:
@@ -185,15 +180,6 @@ def without_carrier_in_event(event: object) -> object:
     if not isinstance(data, dict) or CARRIER_KEY not in data:
         return event
     return {**event, "data": without_carrier(data)[0]}
-
-
-def _ulid_value(text: str) -> int | None:
-    if len(text) != _ULID_LENGTH or text[0] > "7":
-        return None
-    try:
-        return int(text.encode("ascii").translate(_TO_BASE_32), 32)
-    except ValueError:
-        return None
 
 
 def _digest(purpose: str, run_id: str, size: int) -> str:

@@ -12,9 +12,8 @@ from sentry_sdk.tracing import Span, Transaction
 from sentry_sdk.tracing_utils import has_tracing_enabled
 
 from inngest_plugins.core import Call, Step
-
-from ._queues import ORIGIN, SYSTEM, body_size, destination_of
-from ._trace import Carrier, RunTrace
+from inngest_plugins.sentry.base.trace import Carrier, RunTrace
+from inngest_plugins.sentry.performance.queues import ORIGIN, SYSTEM, body_size, destination_of
 
 _ENGINE_EVENTS = "inngest/"
 _HTTP_SERVER = "http.server"
@@ -22,7 +21,7 @@ _MADE_BY_HAND = "manual"  # Sentry's default origin; integrations give their own
 
 
 def records_transactions(client: BaseClient) -> bool:
-    """Tell whether Sentry's tracing is on, in the mode that knows transactions.
+    """Return whether Sentry's tracing is on, in the mode that knows transactions.
 
     Span streaming (`trace_lifecycle="stream"`) has none; there the plugin leaves tracing alone.
     """
@@ -34,7 +33,7 @@ def records_transactions(client: BaseClient) -> bool:
 
 
 def is_first_request(call: Call) -> bool:
-    """Tell whether this is the request with which the run begins."""
+    """Return whether this is the request with which the run begins."""
     return call.attempt == 0 and call.memo_count == 0 and call.target is None
 
 

@@ -23,7 +23,7 @@ _logger = logging.getLogger("inngest_plugins.sentry")
 
 
 def is_serverless(environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether this process may be frozen as soon as it has answered a request."""
+    """Return whether this process may be frozen as soon as it has answered a request."""
     return any(environ.get(name) for name in _SERVERLESS_VARIABLES)
 
 

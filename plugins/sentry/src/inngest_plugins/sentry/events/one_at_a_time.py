@@ -15,7 +15,7 @@ from sentry_sdk import scope as sentry_scope
 from sentry_sdk.integrations.modules import ModulesIntegration
 
 
-class Turns:
+class OneAtATime:
     """Lets one task at a time do its piece of work, one in each round of the event loop.
 
     Capturing an exception takes about a millisecond, most of it for the stack's variables. When

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sentry_sdk.crons import capture_checkin
 
-from ._trace import check_in_id_of_run, started_at_of_run
+from inngest_plugins.sentry.base.trace import check_in_id_of_run, started_at_of_run
 
 if TYPE_CHECKING:
     from sentry_sdk.types import MonitorConfig

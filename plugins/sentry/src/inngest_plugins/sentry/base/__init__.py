@@ -1,0 +1,1 @@
+"""Options, traces of runs, and what may leave the process."""

@@ -1,0 +1,1 @@
+"""Error events: made, kept until it is known what they are, completed and cleaned."""

@@ -1,0 +1,1 @@
+"""Transactions of requests, spans of steps, and Sentry's Queues view."""
