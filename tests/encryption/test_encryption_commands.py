@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from inngest_plugins.cli import main
+from inngest_plugins.core import printable
 from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
 
 
@@ -157,8 +158,8 @@ def test_decrypt_says_once_which_keys_are_missing(
     [
         ("no json", "at line 1, column 1"),
         ('{"a": 1,\n "b" 2}', "at line 2, column 6"),
-        ("[" * 200_000, "nesting too deep"),
-        ("9" * 5000, "numbers too long"),
+        ("[" * 200_000, "nests deeper than 200 levels"),
+        ("9" * 5000, "a number too long to read"),
     ],
 )
 def test_decrypt_says_where_the_input_is_no_json(
@@ -171,6 +172,32 @@ def test_decrypt_says_where_the_input_is_no_json(
     assert told in err
 
 
+def test_decrypt_reads_a_file(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A payload saved to a file, with a byte order mark, is opened like a pasted one."""
+    key = Key.generate("k")
+    monkeypatch.setenv("KEYS", key.to_text())
+    path = tmp_path / "payload.json"
+    path.write_text(json.dumps(EncryptionPlugin(key).encrypt({"a": "é"})), "utf-8-sig")
+    code, out, _ = run("decrypt", str(path), "--env", "KEYS")
+    assert (code, json.loads(out)) == (0, {"a": "é"})
+    code, _, err = run("decrypt", str(tmp_path / "none.json"), "--env", "KEYS")
+    assert (code, "there is no file" in err) == (2, True)
+
+
+def test_what_decrypt_opens_cannot_command_the_terminal(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control and bidirectional characters are shown escaped, and the output is still the JSON."""
+    key = Key.generate("k")
+    monkeypatch.setenv("KEYS", key.to_text())
+    value = {"user\u202e": "\x1b]0;title\x07\x9b2J"}
+    code, out, _ = run(
+        "decrypt", "--env", "KEYS", stdin=json.dumps(EncryptionPlugin(key).encrypt(value))
+    )
+    assert (code, json.loads(out)) == (0, value)
+    assert printable(out, lines=True) == out
+
+
 def test_decrypt_reads_utf_8_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +206,7 @@ def test_decrypt_reads_utf_8_only(
     pasted = io.TextIOWrapper(io.BytesIO(b'"\xff"'), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", pasted)
     assert main(("decrypt", "--env", "KEYS")) == 2
-    assert capsys.readouterr().err.endswith("stdin is not UTF-8 text\n")
+    assert capsys.readouterr().err.endswith("standard input is not UTF-8 text\n")
 
 
 @pytest.mark.parametrize("option", ["--env", "--official-env"])

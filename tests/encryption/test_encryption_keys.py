@@ -7,6 +7,8 @@ import copy
 import logging
 import os
 import pickle
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from inngest_plugins.encryption import (
     Key,
     KeyRing,
 )
-from inngest_plugins.encryption._subkeys import Subkeys
+from inngest_plugins.encryption.keys.subkeys import Subkeys
 
 SECRET = bytes(range(32))
 
@@ -174,6 +176,10 @@ def test_a_passphrase_is_stretched_explicitly() -> None:
         Key.from_passphrase("  ", id="p")
     with pytest.raises(ConfigurationError, match="16 bytes"):
         Key.from_passphrase("x", id="p", salt=b"short")
+    for short in ("x", "hunter2", " " * 9 + "hunter2" + " " * 9):
+        with pytest.raises(ConfigurationError, match=r"'p' has fewer than 12 characters") as caught:
+            Key.from_passphrase(short, id="p")
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("keys", ["text", b"text", ["text"], [Key.official("x"), "text"]])
@@ -271,6 +277,9 @@ def test_the_doctor_is_told_what_weakens_the_encryption() -> None:
     assert "decrypt_only" in next(iter(EncryptionPlugin(ring, decrypt_only=True).diagnose(stack)))
     findings = list(EncryptionPlugin(ring, encrypt_errors=False, event_fields=()).diagnose(stack))
     assert len(findings) == 2
+    weak = [Key.official("x", id="weak"), Key.official("long enough to stay", id="strong")]
+    (finding,) = EncryptionPlugin(weak, strategy="libsodium").diagnose(stack)
+    assert "'weak' is a text of 1 bytes, which can be guessed" in finding
     findings = list(EncryptionPlugin(ring, event_fields=("card", "user.email")).diagnose(stack))
     assert len(findings) == 1
     assert "'user.email': that is a top-level field of this very name" in findings[0]
@@ -282,3 +291,18 @@ def test_event_fields_may_be_one_name_several_or_all() -> None:
     assert EncryptionPlugin(ring, event_fields="card")._fields == ("card",)
     assert EncryptionPlugin(ring, event_fields=["a", "b", "a"])._fields == ("a", "b")
     assert EncryptionPlugin(ring, event_fields=["a", "*"])._fields == "*"
+
+
+def test_libsodium_is_loaded_for_the_official_formats_only() -> None:
+    """An app that never meets an official value imports no PyNaCl."""
+    program = """
+import sys
+from inngest_plugins.encryption import EncryptionPlugin, Key
+plugin = EncryptionPlugin(Key("k", bytes(32)))
+assert plugin.decrypt(plugin.encrypt({"a": 1})) == {"a": 1}
+assert "nacl" not in sys.modules
+official = EncryptionPlugin(Key.official("long enough to stay"), strategy="libsodium")
+assert official.decrypt(official.encrypt(1)) == 1
+assert "nacl" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

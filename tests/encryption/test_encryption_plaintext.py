@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import decimal
 import enum
 import math
 import struct
+import traceback
 import uuid
 from collections import OrderedDict, defaultdict
 from typing import Any, NamedTuple
@@ -156,6 +158,37 @@ def test_what_json_cannot_carry_is_refused_with_its_path(value: Any, kind: str) 
         plain.encrypt({"order": {"odd key": [0, value]}})
     assert '$.order["odd key"][1]' in str(caught.value)
     assert kind in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["ann@example.com", "4242 4242", "a" * 41, "é", "\x1b[2J"])
+def test_keys_that_read_as_data_do_not_stand_in_the_path(key: str) -> None:
+    """The error leaves in the clear, and dicts are often keyed by what must not."""
+    with pytest.raises(NotSerializableError) as caught:
+        plain.encrypt({"by": {"other": 1, key: {"at": b"x"}}})
+    assert "at $.by[key 2].at there is" in str(caught.value)
+    assert key not in str(caught.value)
+
+
+class Loud(dict[str, Any]):
+    """A dict that raises a payload when it is read."""
+
+    def items(self) -> Any:
+        raise LookupError("card 4242")
+
+
+def _refuse_class(self: Any) -> Any:
+    raise asyncio.CancelledError("card 4242")
+
+
+LoudText: Any = type("LoudText", (str,), {"__class__": property(_refuse_class)})
+
+
+@pytest.mark.parametrize("value", [Loud(a=1), {"a": [LoudText("x")], "b": float("nan")}])
+def test_a_value_that_raises_when_it_is_read_is_refused_without_its_words(value: Any) -> None:
+    """What a subclass of dict or str raises stands in no message and no chain."""
+    with pytest.raises(NotSerializableError) as caught:
+        plain.encrypt(value)
+    assert "4242" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_subclasses_are_written_as_what_they_subclass() -> None:

@@ -29,7 +29,7 @@ from inngest_plugins.encryption import (
     KeyServiceError,
     RejectedError,
 )
-from inngest_plugins.encryption._providers import ProvidedKeys
+from inngest_plugins.encryption.payloads.provided_keys import ProvidedKeys
 
 if TYPE_CHECKING:
     from tests.encryption.conftest import MakeApp

@@ -340,16 +340,16 @@ async def test_a_twenty_step_run_decrypts_each_memo_once_and_the_event_once(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """231 decryptions instead of the official middleware's 252: 210 memos, 21 events."""
-    from inngest_plugins.encryption import _envelope
+    from inngest_plugins.encryption.formats import envelope
 
     counted: list[Any] = []
-    original = _envelope.unseal
+    original = envelope.unseal
 
     def counting(envelope: Any, keys: Any, contexts: Any) -> Any:
         counted.append(contexts)
         return original(envelope, keys, contexts)
 
-    monkeypatch.setattr(_envelope, "unseal", counting)
+    monkeypatch.setattr(envelope, "unseal", counting)
     app = make_app()
 
     @app.function("f", "go")

@@ -18,7 +18,8 @@ import orjson
 import ormsgpack
 import pytest
 
-from inngest_plugins.encryption import EncryptionPlugin, KeyRing, NotSerializableError, _envelope
+from inngest_plugins.encryption import EncryptionPlugin, KeyRing, NotSerializableError
+from inngest_plugins.encryption.formats import envelope
 
 plain = EncryptionPlugin(KeyRing.generate())
 sodium = EncryptionPlugin("passphrase", strategy="libsodium")
@@ -220,10 +221,10 @@ def test_large_values_are_the_same_with_any_release_of_cryptography(
     monkeypatch: pytest.MonkeyPatch, in_place: bool, size: int
 ) -> None:
     """Whether it writes into given memory or not, what is read is what was written."""
-    if in_place and not _envelope._HAS_ENCRYPT_INTO:
+    if in_place and not envelope._HAS_ENCRYPT_INTO:
         pytest.skip("this release of cryptography has no encrypt_into")
-    monkeypatch.setattr(_envelope, "_HAS_ENCRYPT_INTO", in_place)
+    monkeypatch.setattr(envelope, "_HAS_ENCRYPT_INTO", in_place)
     value = "x" * (size - 2)
     sealed = plain.encrypt(value)
     assert plain.decrypt(sealed) == value
-    assert len(_envelope.decode_base64(sealed["data"])) == 44 + size
+    assert len(envelope.decode_base64(sealed["data"])) == 44 + size

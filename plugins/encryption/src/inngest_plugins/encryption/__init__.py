@@ -3,11 +3,8 @@
 Extra `encryption`; `kms` for AWS KMS.
 """
 
-from inngest_plugins.core import require_extra as _require_extra
-
-_require_extra("encryption", "cryptography", "nacl", "orjson", "ormsgpack", "pybase64")
-
-from ._errors import (  # noqa: E402 - after the check for the extra
+from . import _extra as _extra
+from .errors import (
     ConfigurationError,
     DecryptionError,
     EncryptionError,
@@ -15,11 +12,11 @@ from ._errors import (  # noqa: E402 - after the check for the extra
     NotSerializableError,
     RejectedError,
 )
-from ._keyring import KeyRing  # noqa: E402
-from ._keys import Key  # noqa: E402
-from ._kms import AwsKmsKeyProvider  # noqa: E402
-from ._plugin import EncryptionPlugin  # noqa: E402
-from ._providers import KeyProvider  # noqa: E402
+from .keys.key import Key
+from .keys.keyring import KeyRing
+from .keys.kms import AwsKmsKeyProvider
+from .keys.provider import KeyProvider
+from .plugin import EncryptionPlugin
 
 __all__ = [
     "AwsKmsKeyProvider",

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from inngest_plugins.cli import CliError, not_json
+from inngest_plugins.cli import CliError, read_json
+from inngest_plugins.core import printable
 
-from ._errors import ConfigurationError, DecryptionError
-from ._keyring import KeyRing
-from ._keys import Key
-from ._plaintext import path_step
-from ._plugin import EncryptionPlugin
+from .errors import ConfigurationError, DecryptionError
+from .formats.plaintext import path_step
+from .keys.key import Key
+from .keys.keyring import KeyRing
+from .plugin import EncryptionPlugin
 
 DEFAULT_VARIABLE = "INNGEST_ENCRYPTION_KEYS"
 
@@ -25,19 +25,30 @@ keys = typer.Typer(help="Encryption keys: make one, check a list.", no_args_is_h
 
 Env = Annotated[
     str | None,
-    typer.Option("--env", help=f"Environment variable with keys; default {DEFAULT_VARIABLE}."),
+    typer.Option(
+        "--env",
+        metavar="VARIABLE",
+        help=f"Environment variable with keys; default {DEFAULT_VARIABLE}.",
+    ),
 ]
-File = Annotated[Path | None, typer.Option("--file", help="File with keys, instead.")]
+File = Annotated[
+    Path | None, typer.Option("--file", metavar="FILE", help="File with keys, instead.")
+]
 Official = Annotated[
     str | None,
-    typer.Option("--official-env", help="Environment variable with an official key, as it is."),
+    typer.Option(
+        "--official-env",
+        metavar="VARIABLE",
+        help="Environment variable with an official key, as it is.",
+    ),
 ]
 
 
 @keys.command()
 def new(
     key_id: Annotated[
-        str | None, typer.Option("--id", help="The key's id, such as 2026-11; default random.")
+        str | None,
+        typer.Option("--id", metavar="ID", help="The key's id, such as 2026-11; default random."),
     ] = None,
 ) -> None:
     """Make a random key and print its entry. The entry is the secret: keep it like one."""
@@ -55,7 +66,10 @@ def new(
 
 @keys.command()
 def check(env: Env = None, file: File = None, official_env: Official = None) -> None:
-    """Check a list of keys; shows ids, never secrets. Exit code 1 when something is unsafe."""
+    """Check a list of keys; shows ids, never secrets.
+
+    Exit code: 0 when the keys can be used, 1 when something is unsafe, 2 for bad input.
+    """
     ring = _ring(env, file, official_env)
     for position, key in enumerate(ring):
         kind = "official formats" if key.is_official else "aes-256-gcm"
@@ -71,37 +85,34 @@ def check(env: Env = None, file: File = None, official_env: Official = None) -> 
         raise typer.Exit(1)
 
 
-def decrypt(env: Env = None, file: File = None, official_env: Official = None) -> None:
-    """Open every encrypted value of the JSON on stdin, at any depth, and print the JSON.
+def decrypt(
+    source: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="File with JSON; - (default): standard input.")
+    ] = "-",
+    env: Env = None,
+    file: File = None,
+    official_env: Official = None,
+) -> None:
+    """Open every encrypted value of some JSON, at any depth, and print the JSON.
 
-    For a payload pasted from a dashboard. Of each value one layer is opened. Exit code 1 when a
-    value cannot be opened: it is left as it is, and the reason goes to stderr, with the ids of the
-    keys that are missing.
+    For a payload from a dashboard, pasted or saved to a file. Of each value one layer is opened.
+
+    Exit code: 0 when every value was opened, 1 when one could not be: it stays encrypted, and the
+    reason goes to standard error, with the ids of the keys that are missing; 2 for bad input.
     """
     ring = _ring(env, file, official_env)
-    value = _pasted()
+    value = read_json(source)
     plugin = EncryptionPlugin(ring, decrypt_only=True)
     failures: list[tuple[str, DecryptionError]] = []
     opened = _opened(value, plugin, failures, "$")
-    typer.echo(json.dumps(opened, indent=2, ensure_ascii=False))
+    typer.echo(printable(json.dumps(opened, indent=2, ensure_ascii=False), lines=True))
     for path, error in failures:
-        typer.echo(f"{path}: {error.reason or error}", err=True)
+        typer.echo(printable(f"{path}: {error.reason or error}"), err=True)
     advice = _missing([error.missing_key for _, error in failures], ring)
     if advice is not None:
         typer.echo(advice, err=True)
     if failures:
         raise typer.Exit(1)
-
-
-def _pasted() -> Any:
-    try:
-        return json.loads(sys.stdin.read())
-    except json.JSONDecodeError as error:
-        raise not_json("stdin", error) from error
-    except UnicodeDecodeError as error:
-        raise CliError("stdin is not UTF-8 text") from error
-    except (ValueError, RecursionError) as error:
-        raise CliError("stdin is JSON with numbers too long or nesting too deep to read") from error
 
 
 def _missing(key_ids: list[str | None], ring: KeyRing) -> str | None:

@@ -1,16 +1,17 @@
-"""The plugin's arguments, checked and brought into one form."""
+"""Checks the arguments of the plugin and normalises them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from ._cipher import Strategy
-from ._errors import ConfigurationError
-from ._keyring import KeyRing
-from ._keys import Key
-from ._payloads import ALL, Fields
-from ._providers import KeyProvider, ProvidedKeys
+from .errors import ConfigurationError
+from .formats.cipher import Strategy
+from .keys.key import Key
+from .keys.keyring import KeyRing
+from .keys.provider import KeyProvider
+from .payloads.payloads import ALL, Fields
+from .payloads.provided_keys import ProvidedKeys
 
 Bind = Literal["step", "run"]
 Keys: TypeAlias = KeyRing | Key | KeyProvider | str | bytes | Sequence[Key | str | bytes]
@@ -21,7 +22,7 @@ def key_source(keys: Keys, fallback: Iterable[Key], strategy: Strategy) -> KeyRi
 
     Raises:
         ConfigurationError: a text or bytes for the format that needs random keys, or something
-            that is no key.
+            that is not a key.
     """
     if isinstance(keys, KeyRing):
         ring = keys
@@ -43,10 +44,10 @@ def key_source(keys: Keys, fallback: Iterable[Key], strategy: Strategy) -> KeyRi
 
 
 def check_fallback(fallback: Iterable[Key]) -> tuple[Key, ...]:
-    """Bring `fallback` into one form.
+    """Check `fallback` and return it as a tuple.
 
     Raises:
-        ConfigurationError: something in it is no key, such as the characters of a text.
+        ConfigurationError: something in it is not a key, such as the characters of a text.
     """
     keys = (fallback,) if isinstance(fallback, Key) else tuple(fallback)
     for key in keys:
@@ -58,19 +59,8 @@ def check_fallback(fallback: Iterable[Key]) -> tuple[Key, ...]:
     return keys
 
 
-def check_switches(**switches: object) -> None:
-    """Refuse what is neither True nor False: the text "false" would count as True.
-
-    Raises:
-        ConfigurationError: names the option.
-    """
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise ConfigurationError(f"{name} is True or False, not {type(value).__name__}")
-
-
 def check_size(name: str, value: object) -> None:
-    """Refuse what is no number of bytes.
+    """Refuse what is not a number of bytes.
 
     Raises:
         ConfigurationError: names the option.
@@ -80,10 +70,10 @@ def check_size(name: str, value: object) -> None:
 
 
 def check_fields(fields: str | Iterable[str]) -> Fields:
-    """Bring `event_fields` into one form.
+    """Check `event_fields` and return it as a tuple, or as "*".
 
     Raises:
-        ConfigurationError: a field name is no text or empty, or can never match, which would
+        ConfigurationError: a field name is not a text, is empty, or can never match, which would
             leave data in the clear.
     """
     if isinstance(fields, str):

@@ -1,15 +1,17 @@
-"""What a ciphertext was written for.
+"""Contexts: the place that a ciphertext is written for, and bound to.
 
-The context stands in the envelope's head in the clear (the engine knows all of it anyway) and is
-authenticated with the ciphertext. A reader compares it with the place where the value sits, so a
-ciphertext that was moved to another step, function, app or purpose is refused, and the refusal can
-say what the value was written for.
+The envelope's head has the context in the clear (the engine knows all of it), and the ciphertext
+authenticates it. A reader compares it with the place of the value. So it refuses a ciphertext that
+was moved to another step, function, app or purpose, and the error names both contexts.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from inngest_plugins.core import Call
 
 EVENT: Final = "event"
 """A field of an event's data, or all of it. Events cross apps: nothing else is bound."""
@@ -50,7 +52,7 @@ class StepContexts:
         """Return the contexts that a memoized result may carry.
 
         A function's output is among them, because the result of an invoke is just that, and the
-        request does not tell which steps are invokes.
+        request does not say which steps are invokes.
         """
         bound = f"{self._results}{hashed_id}"
         if self._binds_run:
@@ -69,3 +71,11 @@ class StepContexts:
         if self._binds_run:
             return bound + self._run, failure
         return bound, failure, bound + self._run
+
+
+def contexts_of(call: Call, *, binds_run: bool) -> StepContexts:
+    """Return the contexts of the steps of a call's run."""
+    function = call.local_id
+    if call.handler_kind == "on_failure":
+        function += "-failure"
+    return StepContexts(call.app_id, function, call.run_id, binds_run=binds_run)

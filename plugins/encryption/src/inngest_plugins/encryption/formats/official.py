@@ -1,4 +1,4 @@
-"""The formats of the official middlewares.
+"""Reads and writes the formats of the official middlewares.
 
 Both are described, with what each implementation accepts, in the plugin's README. Reading here is
 strict wherever the implementations differ: what a strict reader takes, all writers write.
@@ -13,12 +13,12 @@ from typing import Any, Final
 import pybase64
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
-from nacl.exceptions import CryptoError
 
-from ._envelope import MARKER, STRATEGY_FIELD, Envelope, decode_base64
-from ._errors import Refusal
-from ._keys import Key
-from ._plaintext import load_official
+from inngest_plugins.encryption.errors import Refusal
+from inngest_plugins.encryption.keys.key import Key
+
+from .envelope import MARKER, STRATEGY_FIELD, Envelope, decode_base64
+from .plaintext import load_official
 
 SODIUM: Final = "inngest/libsodium"
 
@@ -50,6 +50,8 @@ def open_sodium(keys: Iterable[Key], data: str) -> Any:
     raw = decode_base64(data)
     tried: list[str] = []
     if len(raw) >= _SODIUM_OVERHEAD:
+        from nacl.exceptions import CryptoError
+
         for key in keys:
             tried.append(key.id)
             for box in key.boxes:
@@ -65,8 +67,8 @@ def open_v0(keys: Iterable[Key], data: str) -> Any:
     """Open what version 0 of the TypeScript middleware wrote, trying the keys in order.
 
     AES-256-CBC of crypto-js: base64 of "Salted__" salt[8] ciphertext, key and IV by
-    EVP_BytesToKey with MD5. There is no authentication: that a key fits shows in the padding, the
-    UTF-8 and the JSON of what comes out.
+    EVP_BytesToKey with MD5. There is no authentication: a key fits when its output has
+    valid padding, is UTF-8 and is JSON.
 
     Raises:
         Refusal: no key yields JSON.

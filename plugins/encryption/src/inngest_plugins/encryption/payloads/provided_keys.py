@@ -1,44 +1,32 @@
-"""Keys that live in a key service."""
+"""Fetches the keys that a request needs from a key provider, and keeps them."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from inspect import isawaitable
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, TypeVar
 
-from ._envelope import STRATEGY, STRATEGY_FIELD
-from ._errors import ConfigurationError, DecryptionError, KeyServiceError
-from ._keys import Key
-from ._payloads import envelope_in
+from inngest_plugins.core import class_name
+from inngest_plugins.encryption.errors import (
+    ConfigurationError,
+    DecryptionError,
+    KeyServiceError,
+    own,
+)
+from inngest_plugins.encryption.formats.envelope import STRATEGY, STRATEGY_FIELD
+from inngest_plugins.encryption.keys.key import Key
+from inngest_plugins.encryption.keys.provider import KeyProvider
+
+from .payloads import envelope_in
 
 _REMEMBERED: Final = 1024
 
 T = TypeVar("T")
 
 
-@runtime_checkable
-class KeyProvider(Protocol):
-    """Delivers keys from elsewhere. Either method may be sync or async.
-
-    Both are called often and from several threads and event loops: cache. What they return is a
-    `Key` with a 32-byte secret; a `wrapped` on it travels with each message and comes back in
-    `decryption_key`.
-    """
-
-    def encryption_key(self) -> Key | Awaitable[Key]:
-        """Return the key to encrypt the next message with."""
-        ...
-
-    def decryption_key(
-        self, key_id: str, wrapped: str | None
-    ) -> Key | Awaitable[Key | None] | None:
-        """Return the key that a message names, or None when it is unknown here."""
-        ...
-
-
 class ProvidedKeys:
-    """What a provider has delivered, for the cipher, which never waits.
+    """Keeps the keys that a provider has delivered, as the cipher never waits.
 
     Args:
         provider: the provider.
@@ -146,10 +134,12 @@ class ProvidedKeys:
             raise self._failure(err) from err
 
     def _failure(self, err: Exception) -> KeyServiceError:
-        return KeyServiceError(
-            f"the key provider {type(self._provider).__name__} failed with {type(err).__name__}. "
-            "The engine will try again; check that the service can be reached and the worker may "
-            "use the key"
+        return own(
+            KeyServiceError(
+                f"the key provider {class_name(self._provider)} failed with {class_name(err)}. "
+                "The engine will try again; check that the service can be reached and the worker "
+                "may use the key"
+            )
         )
 
 

@@ -1,13 +1,16 @@
-"""What can go wrong, and whether another attempt can help.
+"""The errors of this plugin, and whether another attempt can help.
 
-The SDK asks an exception whether the engine may try again, and looks at its class: whatever
-derives from `inngest.NonRetriableError` ends the run at once. So each verdict is a class.
+The SDK reads from an exception's class whether the engine may try again: a class that derives from
+`inngest.NonRetriableError` ends the run at once. So each verdict is a class.
 
-No message here repeats a payload or key material; that is why these errors, unlike those of user
-code, are sent to the engine in the clear.
+No message that this plugin writes repeats a payload or key material, so these messages leave in
+the clear. `own` marks them. An error of these classes that other code raised or subclassed is
+encrypted like any other.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar, cast
 
 import inngest
 
@@ -16,6 +19,9 @@ from inngest_plugins.core import PluginsError
 
 class EncryptionError(PluginsError):
     """Base of every error of this plugin."""
+
+    written_here: str | None = None
+    """The message, where this plugin wrote it; None where other code raised the error."""
 
 
 class ConfigurationError(EncryptionError, ValueError):
@@ -36,8 +42,8 @@ class DecryptionError(EncryptionError):
     release, and another worker may know it.
 
     Attributes:
-        reason: why, without the place and the advice to a worker; empty where there is no more
-            to tell than the message.
+        reason: why, without the place and the advice to a worker; empty where the message says
+            all of it.
         missing_key: the id of the key that is not known here; "" where a format names none and no
             key opened the value; None for any other reason.
     """
@@ -47,7 +53,7 @@ class DecryptionError(EncryptionError):
 
 
 class RejectedError(DecryptionError, inngest.NonRetriableError):
-    """An encrypted value is damaged, forged, or not where it was written for.
+    """An encrypted value is damaged, forged, or was moved from the place it was written for.
 
     Not retriable: no attempt can change that.
     """
@@ -57,8 +63,40 @@ class KeyServiceError(DecryptionError):
     """A key provider failed. Retriable: key services come back."""
 
 
+ErrorT = TypeVar("ErrorT", bound=EncryptionError)
+
+
+def own(error: ErrorT) -> ErrorT:
+    """Mark an error whose message this plugin wrote, and which may leave in the clear."""
+    error.written_here = str(error)
+    return error
+
+
+def rejected(message: str) -> RejectedError:
+    """Make the error for what no attempt can open."""
+    return own(RejectedError(message))
+
+
+def own_text(error: Exception) -> str | None:
+    """Return the message of an error that was marked by `own`; None for any other error."""
+    # By `type`: a class of the user may override `__class__`, which `isinstance` asks.
+    return cast("EncryptionError", error).written_here if type(error) in _OWN else None
+
+
+_OWN = frozenset(
+    {
+        EncryptionError,
+        ConfigurationError,
+        NotSerializableError,
+        DecryptionError,
+        RejectedError,
+        KeyServiceError,
+    }
+)
+
+
 class Refusal(Exception):  # noqa: N818 - internal, turned into one of the above where the place is known
-    """Why a value was not opened, before it is known where the value sat.
+    """Why a value was not opened, before the place of the value is known.
 
     Attributes:
         reason: a full clause, without the place.
@@ -82,9 +120,9 @@ class Refusal(Exception):  # noqa: N818 - internal, turned into one of the above
         self.missing_key = missing_key
 
     def at(self, place: str) -> DecryptionError:
-        """Make the error to raise for a value that sat at `place`."""
+        """Make the error to raise for a value at `place`."""
         kind = DecryptionError if self.is_retriable else RejectedError
-        error = kind(f"cannot decrypt {place}: {self.reason}. {self.hint}")
+        error = own(kind(f"cannot decrypt {place}: {self.reason}. {self.hint}"))
         error.reason = self.reason
         error.missing_key = self.missing_key
         return error

@@ -1,14 +1,15 @@
-"""Encrypts and decrypts values, whatever format they are in."""
+"""Encrypts values in the chosen format, and decrypts values of every format."""
 
 from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from . import _envelope
-from ._envelope import MARKER, STRATEGY, STRATEGY_FIELD, Envelope, KeySource, Plaintext
-from ._errors import Refusal
-from ._official import SODIUM, open_sodium, open_v0, seal_sodium
-from ._plaintext import dump
+from inngest_plugins.encryption.errors import Refusal
+
+from . import envelope as own_format
+from .envelope import MARKER, STRATEGY, STRATEGY_FIELD, Envelope, KeySource, Plaintext
+from .official import SODIUM, open_sodium, open_v0, seal_sodium
+from .plaintext import dump
 
 Strategy = Literal["aes-256-gcm", "libsodium"]
 
@@ -17,7 +18,7 @@ _ABSENT: Final = object()
 
 
 class Cipher:
-    """One way of writing, and every way of reading.
+    """Writes one format and reads every format.
 
     Args:
         keys: where keys come from.
@@ -44,7 +45,7 @@ class Cipher:
         """
         if self._is_sodium:
             return seal_sodium(self._keys.primary, dump(value)[0])
-        return _envelope.seal(self._keys.primary, dump(value), context, self._compression)
+        return own_format.seal(self._keys.primary, dump(value), context, self._compression)
 
     def open(self, envelope: Envelope, contexts: tuple[str, ...] | None) -> Any:
         """Decrypt a value that `is_encrypted`.
@@ -58,8 +59,8 @@ class Cipher:
         """
         strategy = envelope.get(STRATEGY_FIELD, _ABSENT)
         if strategy == STRATEGY:
-            plaintext = _envelope.unseal(envelope, self._keys, contexts)
-            return _envelope.read(plaintext, self._max_size)
+            plaintext = own_format.unseal(envelope, self._keys, contexts)
+            return own_format.read(plaintext, self._max_size)
         if strategy == SODIUM:
             return open_sodium(self._keys.official(), envelope["data"])
         if (type(strategy) is not str and strategy is not _ABSENT) or envelope[MARKER] is not True:
@@ -80,7 +81,7 @@ class Cipher:
         """
         if envelope.get(STRATEGY_FIELD) != STRATEGY:
             return None
-        return _envelope.unseal(envelope, self._keys, contexts)
+        return own_format.unseal(envelope, self._keys, contexts)
 
     def read(self, plaintext: Plaintext) -> Any:
         """Parse what `unseal` returned.
@@ -88,11 +89,11 @@ class Cipher:
         Raises:
             Refusal: it is too large, or not JSON.
         """
-        return _envelope.read(plaintext, self._max_size)
+        return own_format.read(plaintext, self._max_size)
 
 
 def is_encrypted(value: Any) -> bool:
-    """Tell whether a value claims to be encrypted, in a way that has to be honoured.
+    """Return whether a value claims to be encrypted, so that it must be opened or refused.
 
     True for everything that the official middlewares take for encrypted, for any other strategy
     with a name (a newer release), and for everything that names this plugin's strategy or has its

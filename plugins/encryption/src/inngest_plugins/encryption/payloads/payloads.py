@@ -1,4 +1,4 @@
-"""Where user payloads sit in what the engine sends and receives.
+"""Encrypts and decrypts the payloads in events, results and errors.
 
 The engine wraps payloads in shapes of its own: an invoked function's event carries `_inngest`
 beside the data, `inngest/function.failed` carries the original event, the batch, the result and
@@ -14,11 +14,26 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from ._cipher import Cipher, is_encrypted
-from ._context import EVENT, FAILURE_MESSAGE, FAILURE_STACK, OUTPUT
-from ._envelope import MARKER, STRATEGY, STRATEGY_FIELD, Envelope, Plaintext
-from ._errors import NotSerializableError, Refusal, RejectedError
-from ._plaintext import NotJsonError, path_step
+from inngest_plugins.core import class_name
+from inngest_plugins.encryption.errors import (
+    EncryptionError,
+    NotSerializableError,
+    Refusal,
+    RejectedError,
+    own,
+    rejected,
+)
+from inngest_plugins.encryption.formats.cipher import Cipher, is_encrypted
+from inngest_plugins.encryption.formats.envelope import (
+    MARKER,
+    STRATEGY,
+    STRATEGY_FIELD,
+    Envelope,
+    Plaintext,
+)
+from inngest_plugins.encryption.formats.plaintext import NotJsonError, path_step
+
+from .contexts import EVENT, FAILURE_MESSAGE, FAILURE_STACK, OUTPUT
 
 ALL: Final = "*"
 ENGINE_KEY: Final = "_inngest"
@@ -30,6 +45,8 @@ ATTACHMENTS_KEY: Final = "_inngest_plugins"
 _ENGINE_EVENTS: Final = "inngest/"
 _LIFE_CYCLE: Final = "inngest/function."
 _INVOKED: Final = "inngest/function.invoked"
+_CARRYING: Final = frozenset({_INVOKED, "inngest/deferred.schedule"})
+"""Those of the engine's own events whose data is what an app of the team sent."""
 _EVENT_FIELDS: Final = frozenset({"data", "id", "name", "ts", "user", "v", "meta"})
 _ENVELOPE_FIELDS: Final = frozenset({MARKER, STRATEGY_FIELD, "head", "data", "wrapped"})
 _EVENT_CONTEXTS: Final = (EVENT,)
@@ -47,18 +64,25 @@ an invoked run that was cancelled), and what a model said."""
 
 
 class Payloads:
-    """Encrypts and decrypts payloads where they sit.
+    """Encrypts and decrypts payloads in their places.
 
     Args:
         cipher: for single values.
         fields: the fields of an event's data to encrypt, or `"*"` for the whole of it.
         require_encrypted: whether to refuse plaintext where ciphertext must be.
+        binds_run: whether results are bound to their run, and have to be.
+
+    Attributes:
+        binds_run: as given.
     """
 
-    __slots__ = ("_cipher", "_fields", "_require")
+    __slots__ = ("_cipher", "_fields", "_require", "binds_run")
 
-    def __init__(self, cipher: Cipher, *, fields: Fields, require_encrypted: bool) -> None:
+    def __init__(
+        self, cipher: Cipher, *, fields: Fields, require_encrypted: bool, binds_run: bool
+    ) -> None:
         self._cipher = cipher
+        self.binds_run = binds_run
         self._fields: Fields = fields
         self._require = require_encrypted
 
@@ -78,20 +102,28 @@ class Payloads:
         try:
             return self._cipher.seal(value, context)
         except NotJsonError as err:
-            raise NotSerializableError(
-                f"cannot encrypt {place}: at {err.path} there is {err.problem}. Convert it to "
-                "plain JSON first, or give the client a serializer"
-            ) from None
+            problem = f"at {err.path} there is {err.problem}"
+        except (KeyboardInterrupt, SystemExit, EncryptionError):
+            raise
+        except BaseException as err:
+            # A subclass of dict or str with methods that raise; their text may be the payload.
+            problem = f"a value in it raised {class_name(err)} when it was read"
+        raise own(
+            NotSerializableError(
+                f"cannot encrypt {place}: {problem}. Convert it to plain JSON first, or give the "
+                "client a serializer"
+            )
+        )
 
     def seal_text(self, text: str, context: str, place: str) -> str:
         """Encrypt a text to a text: the JSON of the envelope."""
         return orjson.dumps(self.seal(text, context, place)).decode()
 
     def seal_data(self, data: Any, place: str, *, of_invoke: bool = False) -> Any:
-        """Return an event's data with what has to be encrypted encrypted.
+        """Return an event's data, encrypted in whole or in the chosen fields.
 
         Args:
-            data: the data; anything but a mapping is returned as it is.
+            data: the data; anything but a mapping is returned unchanged.
             place: whose data, for errors.
             of_invoke: whether it is the data of an invoke.
         """
@@ -136,7 +168,7 @@ class Payloads:
             raise refusal.at(place()) from None
 
     def open_received(self, data: Any, place: Callable[[], str]) -> Any:
-        """Open what is encrypted in a memoized result that is no envelope itself.
+        """Open what is encrypted in a memoized result that is not an envelope itself.
 
         Args:
             data: what the engine keeps: a bare event that a wait received, None for a sleep.
@@ -154,7 +186,7 @@ class Payloads:
         """Return the operations whose result may be this plaintext; None where any may.
 
         Args:
-            data: a memoized result that is no envelope.
+            data: a memoized result that is not an envelope.
         """
         if not self._require:
             return None
@@ -181,7 +213,7 @@ class Payloads:
 
         Args:
             data: the data.
-            name: the event's name, which tells the engine's own events.
+            name: the event's name, by which it recognises the engine's own events.
             place: says which event, for errors.
             cache: opens what is the same in `event` and `events` only once.
 
@@ -204,7 +236,7 @@ class Payloads:
                 opened = self._open_part(field, value, _inside(place, field))
                 if opened is not value:
                     changed[field] = opened
-        if self._require and (name == _INVOKED or not name.startswith(_ENGINE_EVENTS)):
+        if self._require and (name in _CARRYING or not name.startswith(_ENGINE_EVENTS)):
             self._check_encrypted(data, place)
         return {**data, **changed} if changed else data
 
@@ -216,7 +248,7 @@ class Payloads:
         if envelope is None:
             return text
         if envelope is DAMAGED:
-            raise RejectedError(
+            raise rejected(
                 f"cannot decrypt {place()}: the envelope is damaged. Another attempt cannot succeed"
             )
         opened = self.open(envelope, contexts, place)
@@ -230,14 +262,14 @@ class Payloads:
         envelope = {key: held for key, held in data.items() if key in _ENVELOPE_FIELDS}
         is_own = envelope.get(STRATEGY_FIELD) == STRATEGY
         if is_own and any(not _is_infrastructure(key) for key in beside):
-            raise RejectedError(
+            raise rejected(
                 f"cannot decrypt {place()}: there are plaintext fields beside the encrypted data. "
                 "They were added after it was written; another attempt cannot succeed"
             )
         opened = self._open_cached(envelope, _EVENT_CONTEXTS, place, cache)
         if not isinstance(opened, dict):
-            raise RejectedError(
-                f"cannot decrypt {place()}: what was encrypted as the whole data is no object. "
+            raise rejected(
+                f"cannot decrypt {place()}: the plaintext of the whole data is not an object. "
                 "Another attempt cannot succeed"
             )
         merged: dict[str, Any] = {**beside, **opened}
@@ -246,7 +278,7 @@ class Payloads:
         return merged
 
     def _open_part(self, field: str, value: Any, place: Callable[[], str]) -> Any:
-        """Open one part of `inngest/function.failed` and its kin."""
+        """Open one part of `inngest/function.failed` and of similar events."""
         if isinstance(value, dict) and field == "event":
             return self.open_event(value, place)
         if isinstance(value, dict) and field in ("error", "result"):
@@ -302,7 +334,7 @@ class Payloads:
     @staticmethod
     def plaintext(place: str) -> RejectedError:
         """Make the error for plaintext where ciphertext must be."""
-        return RejectedError(
+        return rejected(
             f"refused {place}: it is not encrypted, and require_encrypted=True asks for that. "
             "Whoever sent or stored it has not migrated, or replaced ciphertext by plaintext"
         )
@@ -332,7 +364,7 @@ class OpenedFields:
 
 
 DAMAGED: Final[Envelope] = {}
-"""Stands for a text that was an envelope once."""
+"""Means a text that was an envelope and is damaged."""
 
 
 def envelope_in(text: str | None) -> Envelope | None:
@@ -342,11 +374,11 @@ def envelope_in(text: str | None) -> Envelope | None:
     try:
         value = orjson.loads(text)
     except ValueError:
-        return DAMAGED if _was_ours(text) else None
+        return DAMAGED if _was_envelope(text) else None
     return value if is_encrypted(value) else None
 
 
-def _was_ours(text: str) -> bool:
+def _was_envelope(text: str) -> bool:
     return text.startswith(('{"__', "{")) and f'"{STRATEGY}"' in text and text.endswith("}")
 
 
@@ -360,7 +392,7 @@ def _is_event(value: Any) -> bool:
 
 
 def _is_infrastructure(key: str) -> bool:
-    """Tell whether the engine or a tracing plugin may have put this beside encrypted data."""
+    """Return whether the engine or a tracing plugin may have put this beside encrypted data."""
     return key.startswith("_")
 
 

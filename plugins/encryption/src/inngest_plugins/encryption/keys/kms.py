@@ -1,4 +1,4 @@
-"""Data keys from AWS KMS."""
+"""`AwsKmsKeyProvider`: data keys from AWS KMS."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import anyio.to_thread
-
 from inngest_plugins.core import require_extra
+from inngest_plugins.encryption.errors import ConfigurationError
 
-from ._errors import ConfigurationError
-from ._keys import Key
+from .key import Key
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -81,6 +79,9 @@ class AwsKmsKeyProvider:
                 if self._clock() - made < self._max_age and self._used < self._max_messages:
                     self._used += 1
                     return key
+        # Imported when it is used, as many programs do without it (`startup`).
+        import anyio.to_thread
+
         return anyio.to_thread.run_sync(self._generate)
 
     def decryption_key(
@@ -93,6 +94,8 @@ class AwsKmsKeyProvider:
             known = self._opened.get(key_id)
             if known is not None and self._clock() - known[1] < self._max_age:
                 return known[0]
+        import anyio.to_thread
+
         return anyio.to_thread.run_sync(self._open, key_id, wrapped)
 
     def _generate(self) -> Key:

@@ -1,4 +1,4 @@
-"""One named key."""
+"""`Key`: one named key, random or official."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ import binascii
 import hashlib
 import re
 import secrets
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-from nacl.secret import SecretBox
 
-from ._errors import ConfigurationError
-from ._passphrase import box_keys, trimmed
-from ._subkeys import Subkeys
+from inngest_plugins.encryption.errors import ConfigurationError
+
+from .passphrase import box_keys, trimmed
+from .subkeys import Subkeys
+
+if TYPE_CHECKING:
+    from nacl.secret import SecretBox
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECRET_SIZE: Final = 32
 _LONGEST_SHOWN: Final = 32  # of an id in an error; 32 random bytes take more in any notation
+MIN_PASSPHRASE: Final = 12
+"""Characters of a passphrase. An attacker tries all shorter ones in hours, even with scrypt."""
 _SCRYPT_COST: Final = 2**17
 _OFFICIAL: Final = "official"
 
@@ -47,13 +52,14 @@ class Key:
         ConfigurationError: for an unusable id or secret.
     """
 
-    __slots__ = ("_boxes", "_passphrase", "_secret", "derived", "id", "wrapped")
+    __slots__ = ("_boxes", "_passphrase", "_raw", "_secret", "derived", "id", "wrapped")
 
     id: str
     wrapped: str | None
     _secret: bytes | None
     _passphrase: bytes | None
-    _boxes: tuple[SecretBox, ...]
+    _boxes: tuple[SecretBox, ...] | None
+    _raw: tuple[bytes, ...]
     derived: Subkeys | None
 
     def __init__(self, id: str, secret: bytes, *, wrapped: str | None = None) -> None:  # noqa: A002
@@ -65,7 +71,7 @@ class Key:
                 "format) or Key.official (official formats)"
             )
         self._set(id, secret=secret, wrapped=wrapped)
-        self._boxes = (SecretBox(secret),)
+        self._raw = (secret,)
         self.derived = Subkeys(secret)
 
     def _set(
@@ -85,6 +91,7 @@ class Key:
         self.wrapped = wrapped
         self._secret = secret
         self._passphrase = passphrase
+        self._boxes = None
         self.derived = None
 
     @classmethod
@@ -103,14 +110,14 @@ class Key:
         A random key is better in every way; this is for when only a passphrase can be had.
 
         Args:
-            passphrase: the text, taken as it is.
+            passphrase: the text, unchanged: 12 characters or more.
             id: the key's id.
             salt: at least 16 bytes that all workers share; by default derived from the id, which
                 is enough to tell your keys apart, not to keep two companies with the same id and
                 the same passphrase apart.
 
         Raises:
-            ConfigurationError: for an empty passphrase or a short salt.
+            ConfigurationError: for a short passphrase or a short salt.
         """
         _check_text("a passphrase", passphrase)
         if not passphrase.strip():
@@ -119,6 +126,12 @@ class Key:
             salt = hashlib.sha256(f"inngest-plugins passphrase {id}".encode()).digest()
         if len(salt) < 16:
             raise ConfigurationError(f"the salt of key {id!r} needs at least 16 bytes")
+        if len(passphrase.strip()) < MIN_PASSPHRASE:
+            raise ConfigurationError(
+                f"the passphrase of key {id!r} has fewer than {MIN_PASSPHRASE} characters, which "
+                "can be guessed from any ciphertext: take a longer one, or a random key from "
+                "`inngest-plugins keys new`"
+            )
         stretched = Scrypt(salt=salt, length=32, n=_SCRYPT_COST, r=8, p=1)
         return cls(id, stretched.derive(passphrase.encode("utf-8")))
 
@@ -162,7 +175,7 @@ class Key:
             f"official-{digest[:8]}" if id is None else id,
             passphrase=passphrase,
         )
-        key._boxes = tuple(SecretBox(each) for each in raw)
+        key._raw = raw
         return key
 
     @classmethod
@@ -173,7 +186,7 @@ class Key:
             ConfigurationError: it is neither. The message does not repeat the secret.
         """
         key_id, named, rest = text.strip().partition(":")
-        # What stands where an id should may be the secret: a bare key, or the two swapped.
+        # The text in the place of the id may be the secret: a bare key, or the two swapped.
         is_id = bool(named and _ID.fullmatch(key_id))
         if is_id and len(key_id) <= _LONGEST_SHOWN:
             shown = f"key {key_id!r}"
@@ -217,7 +230,7 @@ class Key:
 
     @property
     def subkeys(self) -> Subkeys:
-        """What this plugin's own format encrypts with.
+        """The derived keys, with which this plugin's own format encrypts.
 
         Raises:
             ConfigurationError: this is an official key.
@@ -233,19 +246,22 @@ class Key:
 
     @property
     def boxes(self) -> tuple[SecretBox, ...]:
-        """What the libsodium format is opened with; the first also writes."""
+        """The secretboxes that open the libsodium format; the first also writes."""
+        if self._boxes is None:
+            # Loads libsodium, which only the official formats need.
+            from nacl.secret import SecretBox
+
+            self._boxes = tuple(map(SecretBox, self._raw))
         return self._boxes
 
     @property
     def passphrase(self) -> bytes | None:
-        """What the V0 format derives its keys from, or None when there is no text."""
+        """The text from which the V0 format derives its keys, or None when there is no text."""
         return self._passphrase
 
     def same_as(self, other: Key) -> bool:
-        """Tell whether both hold the same secret under the same id."""
-        return self.id == other.id and [bytes(box) for box in self._boxes] == [
-            bytes(box) for box in other._boxes
-        ]
+        """Return whether both hold the same secret under the same id."""
+        return self.id == other.id and self._raw == other._raw
 
     def __repr__(self) -> str:
         return f"<Key {self.id!r}{' official' if self.is_official else ''}>"

@@ -28,9 +28,10 @@ import pybase64
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ._errors import Refusal
-from ._keys import Key
-from ._plaintext import load
+from inngest_plugins.encryption.errors import Refusal
+from inngest_plugins.encryption.keys.key import Key
+
+from .plaintext import load
 
 MARKER: Final = "__ENCRYPTED__"
 STRATEGY_FIELD: Final = "__STRATEGY__"
@@ -47,7 +48,7 @@ _COPY_BELOW: Final = 65_536
 """Bytes from which a copy costs more than what avoids it."""
 
 _HAS_ENCRYPT_INTO: Final = hasattr(AESGCM, "encrypt_into")
-"""Whether this release of cryptography writes into memory that it is given."""
+"""Whether this release of cryptography can write into a buffer of the caller."""
 
 _COMPRESS_FROM: Final = 512
 
@@ -254,7 +255,7 @@ def _expanded(text: bytes, max_size: int) -> bytes:
 
 
 def context_of(value: Any) -> str | None:
-    """Return what an envelope of ours says it was written for; None for anything else.
+    """Return the context that an envelope of this plugin names; None for anything else.
 
     Only for envelopes that have been opened: before that, the context is not authenticated.
     """

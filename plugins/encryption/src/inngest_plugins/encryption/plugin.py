@@ -1,39 +1,35 @@
-"""The encryption plugin."""
+"""The plugin: its options, its hooks, and what it offers to other code."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from inngest_plugins.core import Layer, Memo, MemoError, Plugin
+from inngest_plugins.core import Layer, Plugin, check_switch
 
-from . import _failures
-from ._cipher import Cipher, Strategy, is_encrypted
-from ._context import EVENT, FAILURE_MESSAGE, FAILURE_STACK, OUTPUT, StepContexts
-from ._envelope import context_of
-from ._errors import ConfigurationError, EncryptionError, RejectedError
-from ._keys import Key
-from ._options import (
+from .errors import ConfigurationError, DecryptionError
+from .formats.cipher import Cipher, Strategy
+from .keys.key import MIN_PASSPHRASE, Key
+from .options import (
     Bind,
     Keys,
     check_choice,
     check_fallback,
     check_fields,
     check_size,
-    check_switches,
     key_source,
 )
-from ._payloads import ALL, OpenedFields, Payloads, envelope_in
-from ._providers import ProvidedKeys
+from .payloads.contexts import EVENT
+from .payloads.incoming import Incoming
+from .payloads.open_sealed import SealedValues
+from .payloads.outgoing import Outgoing
+from .payloads.payloads import ALL, Payloads
+from .payloads.provided_keys import ProvidedKeys
 
 if TYPE_CHECKING:
-    from inngest_plugins.core import Call, Outcome, Send, Stack, Step
+    from inngest_plugins.core import Call, MemoError, Outcome, SealedPlace, Send, Stack, Step
 
 MAX_DECOMPRESSED: Final = 64 * 2**20
-_INVOKE: Final = frozenset({"InvokeFunction"})
-_FAILURES: Final = frozenset({FAILURE_MESSAGE, FAILURE_STACK})
-
-T = TypeVar("T")
 
 
 class EncryptionPlugin(Plugin):
@@ -52,7 +48,7 @@ class EncryptionPlugin(Plugin):
             first.
         strategy: what to write. `"aes-256-gcm"`: this plugin's format, bound to its place.
             `"libsodium"`: what the official TypeScript and Python middlewares read, which is
-            bound to nothing. Everything is read whatever is written.
+            bound to nothing. It reads every format with either.
         event_fields: the fields of an event's data to encrypt, or `"*"` for all of the data.
             Names, times and ids of events stay readable, and so does every other field: server
             side expressions can only use those.
@@ -105,11 +101,9 @@ class EncryptionPlugin(Plugin):
             raise ConfigurationError("the libsodium format has no compression")
         if strategy == "libsodium" and bind == "run":
             raise ConfigurationError("the libsodium format is bound to nothing, nor to the run")
-        check_switches(
-            decrypt_only=decrypt_only,
-            encrypt_errors=encrypt_errors,
-            require_encrypted=require_encrypted,
-        )
+        check_switch("decrypt_only", decrypt_only, error=ConfigurationError)
+        check_switch("encrypt_errors", encrypt_errors, error=ConfigurationError)
+        check_switch("require_encrypted", require_encrypted, error=ConfigurationError)
         check_size("max_decompressed", max_decompressed)
         self._keys = key_source(keys, check_fallback(fallback), strategy)
         if isinstance(self._keys, ProvidedKeys):
@@ -122,18 +116,24 @@ class EncryptionPlugin(Plugin):
                 _ = self._keys.primary.subkeys
         self._decrypt_only = decrypt_only
         self._encrypt_errors = encrypt_errors
-        self._binds_run = bind == "run"
         self._fields = check_fields(event_fields)
-        self._require = require_encrypted
-        self._cipher = Cipher(
+        self.sealed_fields = () if decrypt_only else self._fields
+        self.seals_outputs = not decrypt_only
+        cipher = Cipher(
             self._keys,
             strategy=strategy,
             compress=compress is not None,
             max_decompressed=max_decompressed,
         )
         self._payloads = Payloads(
-            self._cipher, fields=self._fields, require_encrypted=require_encrypted
+            cipher,
+            fields=self._fields,
+            require_encrypted=require_encrypted,
+            binds_run=bind == "run",
         )
+        self._incoming = Incoming(self._payloads)
+        self._outgoing = Outgoing(self._payloads, encrypt_errors=encrypt_errors)
+        self._sealed = SealedValues(self._payloads)
 
     # ------------------------------------------------------------ for everyone
 
@@ -149,7 +149,7 @@ class EncryptionPlugin(Plugin):
         return self._payloads.seal(value, EVENT, "the value")
 
     def decrypt(self, value: Any) -> Any:
-        """Open one value, whatever it was written for; what is not encrypted comes back as it is.
+        """Open one value in any context; return a value that is not encrypted unchanged.
 
         Exactly one layer is opened, at the value's root.
 
@@ -162,7 +162,7 @@ class EncryptionPlugin(Plugin):
         return self._payloads.open(value, None, _the_value)
 
     def decrypt_text(self, text: str) -> str:
-        """Open the message or the stack of an error; any other text comes back as it is.
+        """Open the message or the stack of an error; return any other text unchanged.
 
         Raises:
             DecryptionError: it cannot be opened.
@@ -186,9 +186,33 @@ class EncryptionPlugin(Plugin):
             await waiting
         return self._payloads.open(value, None, _the_value)
 
+    def open_sealed(self, value: Any, place: SealedPlace) -> Any:
+        """Open a stored value for a tool on this machine, such as the embedded engine's reports.
+
+        With an async key provider only under keys that it has delivered before.
+
+        Raises:
+            DecryptionError: it cannot be opened, or was written for another place.
+            ConfigurationError: the key provider is async and has not delivered the key.
+            KeyServiceError: the key provider failed.
+        """
+        try:
+            return self._sealed.open(value, place)
+        except DecryptionError as error:
+            if self._provided is None or error.missing_key is None:
+                raise
+        self._provided.prepare_read(value, may_wait=False)
+        return self._sealed.open(value, place)
+
     def diagnose(self, stack: Stack) -> Iterable[str]:
-        """Tell `inngest-plugins doctor` what weakens the encryption."""
+        """Report to `inngest-plugins doctor` what weakens the encryption."""
         del stack
+        for key in () if isinstance(self._keys, ProvidedKeys) else self._keys:
+            if key.passphrase is not None and len(key.passphrase) < MIN_PASSPHRASE:
+                yield (
+                    f"key {key.id!r} is a text of {len(key.passphrase)} bytes, which can be "
+                    "guessed: replace it (it still reads what it wrote as the last of the ring)"
+                )
         if self._decrypt_only:
             yield "decrypt_only=True: payloads leave in the clear"
         elif not self._encrypt_errors:
@@ -205,161 +229,62 @@ class EncryptionPlugin(Plugin):
     # ------------------------------------------------------------ hooks
 
     def transform_input(self, call: Call) -> Awaitable[None] | None:
-        """Open everything that arrived."""
+        """Open the events that arrived, and get the keys of the memoized results."""
         if self._provided is None:
-            self._open_call(call)
+            self._incoming.open_events(call)
             return None
         waiting = self._provided.prepare_read(
             *(event.data for event in (call.event, *call.events)),
             *((memo.data, _texts(memo.error)) for memo in call.memos.values()),
         )
-        return self._after(waiting, lambda: self._open_call(call))
+        return _after(waiting, lambda: self._incoming.open_events(call))
+
+    def transform_memo(self, call: Call, step: Step) -> Awaitable[None] | None:
+        """Open a stored result when the function reaches its step, or has it delivered."""
+        memo = step.memo
+        if self._provided is None or memo is None:
+            self._incoming.open_memo(call, step)
+            return None
+        waiting = self._provided.prepare_read(memo.data, _texts(memo.error))
+        return _after(waiting, lambda: self._incoming.open_memo(call, step))
 
     def transform_step_input(self, call: Call, step: Step) -> Awaitable[None] | None:
-        """Encrypt the data of an invoke."""
-        if self._decrypt_only or step.op != "InvokeFunction" or step.input is None:
+        """Encrypt the data of an invoke, and the input of a deferred function."""
+        if self._decrypt_only or step.op not in ("InvokeFunction", "DeferAdd"):
             return None
-        return self._after(self._prepare_write(), lambda: self._seal_invoke(call, step))
+        outgoing = self._outgoing
+        seal = outgoing.seal_invoke if step.op == "InvokeFunction" else outgoing.seal_deferred
+        return _after(self._prepare_write(), lambda: seal(call, step))
 
     def transform_output(self, call: Call, outcome: Outcome) -> Awaitable[None] | None:
-        """Encrypt what a step or the function came to."""
+        """Encrypt the result or the error of a step or the function."""
         if self._decrypt_only:
             return None
-        return self._after(self._prepare_write(), lambda: self._seal_outcome(call, outcome))
+        try:
+            waiting = self._prepare_write()
+        except Exception as err:
+            self._outgoing.fail(outcome, err)
+            return None
+        if waiting is None:
+            self._outgoing.seal_outcome(call, outcome)
+            return None
+        return self._seal_outcome_after(waiting, call, outcome)
 
     def before_send_events(self, send: Send) -> Awaitable[None] | None:
         """Encrypt the data of events."""
         if self._decrypt_only:
             return None
-        return self._after(self._prepare_write(), lambda: self._seal_events(send))
+        return _after(self._prepare_write(), lambda: self._outgoing.seal_events(send))
 
-    # ------------------------------------------------------------ in
-
-    def _open_call(self, call: Call) -> None:
-        self._open_events(call)
-        memos = call.memos
-        if not memos:
-            return
-        contexts = self._contexts(call)
-        payloads = self._payloads
-        for hashed_id, error in memos.errors():
-            opened_error = self._open_error(call, contexts, hashed_id, error)
-            if opened_error is not error:
-                memos[hashed_id] = Memo(error=opened_error)
-        for hashed_id, data in memos.data():
-
-            def place(hashed_id: str = hashed_id) -> str:
-                return f"the result of the step with hashed id {hashed_id} of {_run(call)}: $"
-
-            if is_encrypted(data):
-                memos[hashed_id] = Memo(
-                    payloads.open_envelope(data, contexts.results(hashed_id), place)
-                )
-                if context_of(data) == OUTPUT:
-                    call.require_op(hashed_id, _INVOKE, _misplaced(place()))
-                continue
-            opened = payloads.open_received(data, place)
-            if opened is not data:
-                memos[hashed_id] = Memo(opened)
-            if (ops := payloads.plaintext_ops(data)) is not None:
-                call.require_op(hashed_id, ops, payloads.plaintext(place()))
-
-    def _open_events(self, call: Call) -> None:
-        cache = OpenedFields()
-        event = call.event
-        event.data = self._payloads.open_data(
-            event.data, event.name, lambda: f"the event {event.name!r} of {_run(call)}: $", cache
-        )
-        for index, each in enumerate(call.events):
-
-            def place(index: int = index, name: str = each.name) -> str:
-                return f"event {index} of the batch ({name!r}) of {_run(call)}: $"
-
-            each.data = self._payloads.open_data(each.data, each.name, place, cache)
-
-    def _open_error(
-        self, call: Call, contexts: StepContexts, hashed_id: str, error: MemoError
-    ) -> MemoError:
-        def place() -> str:
-            return f"the error of the step with hashed id {hashed_id} of {_run(call)}: $"
-
-        open_text = self._payloads.open_text
-        message = open_text(
-            error.message, contexts.errors(hashed_id, "message"), lambda: place() + ".message"
-        )
-        stack = open_text(
-            error.stack, contexts.errors(hashed_id, "stack"), lambda: place() + ".stack"
-        )
-        if message is error.message and stack is error.stack:
-            return error
-        written_for = {context_of(envelope_in(text)) for text in (error.message, error.stack)}
-        if written_for & _FAILURES:
-            call.require_op(hashed_id, _INVOKE, _misplaced(place()))
-        return MemoError(message=message or "", name=error.name, stack=stack)
-
-    # ------------------------------------------------------------ out
-
-    def _seal_outcome(self, call: Call, outcome: Outcome) -> None:
-        step = outcome.step
-        if outcome.error is not None:
-            # This plugin's own errors hold no payload, and whoever reads them needs the text.
-            if self._encrypt_errors and not isinstance(outcome.error, EncryptionError):
-                outcome.error = self._sealed_error(call, step, outcome)
-            return
-        if not outcome.has_output:
-            return
-        if step is None:
-            outcome.output = self._payloads.seal(
-                outcome.output, OUTPUT, f"what function {call.function_id!r} returned"
-            )
+    async def _seal_outcome_after(
+        self, waiting: Awaitable[None], call: Call, outcome: Outcome
+    ) -> None:
+        try:
+            await waiting
+        except Exception as err:
+            self._outgoing.fail(outcome, err)
         else:
-            context = self._contexts(call).result(step.hashed_id)
-            outcome.output = self._payloads.seal(
-                outcome.output,
-                context,
-                f"the result of step {step.id!r} of function {call.function_id!r}",
-            )
-
-    def _sealed_error(self, call: Call, step: Step | None, outcome: Outcome) -> Exception:
-        error = outcome.error
-        assert error is not None  # noqa: S101 - checked by the caller
-        message, stack = _failures.text_of(error)
-        if step is None:
-            contexts = FAILURE_MESSAGE, FAILURE_STACK
-        else:
-            bound = self._contexts(call)
-            contexts = bound.error(step.hashed_id, "message"), bound.error(step.hashed_id, "stack")
-        place = f"an error of function {call.function_id!r}"
-        return _failures.replaced(
-            error,
-            self._payloads.seal_text(message, contexts[0], place),
-            None if stack is None else self._payloads.seal_text(stack, contexts[1], place),
-            is_retriable=outcome.is_retriable,
-        )
-
-    def _seal_invoke(self, call: Call, step: Step) -> None:
-        assert step.input is not None  # noqa: S101 - checked by the caller
-        payload = step.input.get("payload")
-        if not isinstance(payload, dict):
-            return
-        data = self._payloads.seal_data(
-            payload.get("data"),
-            f"invoke {step.id!r} of function {call.function_id!r}",
-            of_invoke=True,
-        )
-        step.input = {**step.input, "payload": {**payload, "data": data}}
-
-    def _seal_events(self, send: Send) -> None:
-        for event in send.events:
-            event.data = self._payloads.seal_data(event.data, f"event {event.name!r}")
-
-    # ------------------------------------------------------------ keys
-
-    def _contexts(self, call: Call) -> StepContexts:
-        function = call.local_id
-        if call.handler_kind == "on_failure":
-            function += "-failure"
-        return StepContexts(call.app_id, function, call.run_id, binds_run=self._binds_run)
+            self._outgoing.seal_outcome(call, outcome)
 
     def _prepare_write(self) -> Awaitable[None] | None:
         return None if self._provided is None else self._provided.prepare_write()
@@ -367,34 +292,21 @@ class EncryptionPlugin(Plugin):
     def _prepare_read(self, *values: Any) -> Awaitable[None] | None:
         return None if self._provided is None else self._provided.prepare_read(*values)
 
-    @staticmethod
-    def _after(
-        waiting: Awaitable[None] | None, action: Callable[[], None]
-    ) -> Awaitable[None] | None:
-        if waiting is None:
-            action()
-            return None
 
-        async def wait_and_act() -> None:
-            await waiting
-            action()
+def _after(waiting: Awaitable[None] | None, action: Callable[[], None]) -> Awaitable[None] | None:
+    if waiting is None:
+        action()
+        return None
 
-        return wait_and_act()
+    async def wait_and_act() -> None:
+        await waiting
+        action()
+
+    return wait_and_act()
 
 
 def _the_value() -> str:
     return "the value"
-
-
-def _misplaced(place: str) -> RejectedError:
-    return RejectedError(
-        f"cannot decrypt {place}: it is what a function came to, and only a step that invoked it "
-        "may be handed that. Another attempt cannot succeed"
-    )
-
-
-def _run(call: Call) -> str:
-    return f"function {call.function_id!r}, run {call.run_id}"
 
 
 def _texts(error: MemoError | None) -> tuple[str | None, ...]:

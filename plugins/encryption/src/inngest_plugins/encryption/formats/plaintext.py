@@ -1,4 +1,4 @@
-"""JSON text for encryption, and back, with no value changed on the way.
+"""Writes values as JSON text and reads them back; no value changes on the way.
 
 orjson is what makes encryption cheap, and it is generous: NaN and infinities become null, UUIDs
 and Enum members become strings, integers beyond 64 bits come back as floats. A value that changed
@@ -6,13 +6,13 @@ unseen inside an encrypted payload is the worst kind of bug, so each value is pr
 JSON before orjson may have it, and everything unusual takes a slower, exact path.
 
 The proof has to cost less than the serialisation it guards, which rules out a walk in Python. It
-is made by writing the value twice: ormsgpack can be told to refuse what orjson converts (UUIDs,
+is made by writing the value twice: ormsgpack has options to refuse what orjson converts (UUIDs,
 Enum members), and refuses its raw fragments; orjson refuses what ormsgpack writes beyond JSON
-(bytes, extension types); both are told to refuse dataclasses, datetimes and subclasses. What both
+(bytes, extension types); options of both refuse dataclasses, datetimes and subclasses. What both
 write is made of builtin types only. What is left is NaN and the infinities, and those are read off
 the MessagePack: a float is the byte 0xCB and eight big-endian bytes of IEEE 754, of which a
 non-finite number has all eleven bits of the exponent set. The search below finds every such byte
-run; a run that is no float by accident only sends the value down the exact path.
+run; a run that is not a float only sends the value down the exact path.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ _EXPONENT_STARTS: Final = (0x7F, 0xFF)
 _EXPONENT_ENDS: Final = 0xF0
 _NONFINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
 _BYTES_PER_CANDIDATE: Final = 256
+_LONGEST_KEY: Final = 40
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[A-Za-z_ -]*")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _prove: Final = ormsgpack.packb
 _write: Final = orjson.dumps
@@ -135,7 +137,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _holds_nonfinite(proof: bytes) -> bool:
-    """Tell whether MessagePack may hold a float that is NaN or infinite."""
+    """Return whether MessagePack may hold a float that is NaN or infinite."""
     # Jumping from one candidate to the next beats a pattern by far while they are rare, as they
     # are in everything but long lists of small negative integers.
     left = len(proof) // _BYTES_PER_CANDIDATE
@@ -177,14 +179,25 @@ def _problem_with(item: Any, depth: int) -> str | None:
     return f"a value of type {_type_name(item)}, which is not JSON"
 
 
+class _NthKey(int):
+    """A key that reads as data and not as a name: its position, from 1."""
+
+
 class _Path:
-    """A JSON path that is only spelled out when it is wanted."""
+    """A JSON path that becomes text only when an error needs it.
+
+    The error leaves in the clear. Dicts are often keyed by data (mail addresses, account numbers),
+    so the path shows only keys that read as names; it shows others by their position.
+    """
 
     __slots__ = ("_parent", "_step")
 
-    def __init__(self, parent: _Path | None = None, step: str | int = "") -> None:
+    def __init__(self, parent: _Path | None = None, step: object = "", position: int = 0) -> None:
         self._parent = parent
-        self._step = step
+        shown = isinstance(step, int) or (
+            type(step) is str and len(step) <= _LONGEST_KEY and _NAME.fullmatch(step)
+        )
+        self._step: Any = step if shown else _NthKey(position)
 
     def __call__(self) -> str:
         steps: list[str] = []
@@ -198,7 +211,7 @@ class _Path:
 def path_step(step: str | int) -> str:
     """Spell one step of a JSON path: `.name`, `["odd name"]`, or `[3]`."""
     if isinstance(step, int):
-        return f"[{step}]"
+        return f"[key {step:d}]" if isinstance(step, _NthKey) else f"[{step:d}]"
     return f".{step}" if _IDENTIFIER.fullmatch(step) else f"[{json.dumps(step)}]"
 
 
@@ -208,7 +221,10 @@ def _walk(value: Any) -> Iterator[tuple[_Path, Any, int]]:
         path, item, depth = pending.pop()
         yield path, item, depth
         if isinstance(item, dict):
-            pending.extend((_Path(path, str(key)), held, depth + 1) for key, held in item.items())
+            pending.extend(
+                (_Path(path, key if type(key) is str else "", position), held, depth + 1)
+                for position, (key, held) in enumerate(item.items(), 1)
+            )
         elif isinstance(item, (list, tuple)):
             pending.extend((_Path(path, index), held, depth + 1) for index, held in enumerate(item))
 

@@ -6,10 +6,8 @@ TypeScript middleware trims the text first, the Python one does not.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
-
-import nacl.encoding
-import nacl.hash
 
 # ECMA-262, WhiteSpace and LineTerminator. `str.strip` differs in both directions: it also strips
 # U+001C to U+001F and U+0085, and keeps U+FEFF.
@@ -25,15 +23,13 @@ def trimmed(text: str) -> str:
 
 
 def box_keys(text: str) -> tuple[bytes, ...]:
-    """Return the secretbox keys that a text stands for, the one to write with first.
+    """Return the secretbox keys of a text, the one to write with first.
 
     The second, if the text has spaces around it, is what the official Python middleware makes of
     it.
     """
     texts = dict.fromkeys((trimmed(text), text))
     return tuple(
-        nacl.hash.generichash(
-            each.encode("utf-8", "surrogatepass"), digest_size=32, encoder=nacl.encoding.RawEncoder
-        )
+        hashlib.blake2b(each.encode("utf-8", "surrogatepass"), digest_size=32).digest()
         for each in texts
     )

@@ -1,4 +1,4 @@
-"""Several keys, of which the first encrypts."""
+"""`KeyRing`: several keys, of which the first encrypts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ._errors import ConfigurationError
-from ._keys import Key
+from inngest_plugins.encryption.errors import ConfigurationError
+
+from .key import Key
 
 _SEPARATOR: Final = re.compile(r"[\s,]+")
 _COMMENT: Final = re.compile(r"#.*")
@@ -60,7 +61,7 @@ class KeyRing:
 
     @classmethod
     def generate(cls) -> KeyRing:
-        """Make a ring of one random key. It is gone with the process: for tests and demos."""
+        """Make a ring of one random key. It is lost when the process ends: for tests and demos."""
         return cls(Key.generate())
 
     @classmethod

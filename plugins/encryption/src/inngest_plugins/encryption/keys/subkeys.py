@@ -1,4 +1,4 @@
-"""Keys derived from keys, so that random nonces never run out.
+"""Derives the keys that encrypt from a `Key`, so that random nonces never run out.
 
 AES-GCM fails badly when a nonce repeats under one key, and 96 random bits allow 2**32 messages at
 the most (NIST SP 800-38D, 8.3). An app that runs for years under one configured key gets there.
@@ -30,7 +30,7 @@ _CACHED: Final = 1024
 
 
 class WritingKey:
-    """A derived key while it still may encrypt."""
+    """A derived key that may still encrypt."""
 
     __slots__ = ("aes", "salt", "used")
 

@@ -1,0 +1,1 @@
+"""Keys: one, a ring of several, passphrases, derived subkeys, and keys in a key service."""

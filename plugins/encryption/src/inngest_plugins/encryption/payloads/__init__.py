@@ -1,0 +1,1 @@
+"""The payloads of a request (events, results, errors): decrypts and encrypts each in its place."""
