@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from inngest_plugins.cli import main
 from inngest_plugins.validation import EventType, SchemaRegistry
-from inngest_plugins.validation._asyncapi import asyncapi_document, events_of
-from inngest_plugins.validation._compatibility import Change, compare_catalogues
+from inngest_plugins.validation.catalogue.asyncapi import asyncapi_document, events_of
+from inngest_plugins.validation.catalogue.compatibility import Change, compare_catalogues
 
 APP = """
 from typing import Literal
@@ -365,6 +365,9 @@ class TestCheckCommand:
         out = capsys.readouterr().out
         assert "shop/order.placed: valid" in out
         assert "inngest/function.failed: not checked" in out
+        path.write_text(json.dumps(good), "utf-8-sig")
+        assert main(["schemas", "check", app, str(path)]) == 0
+        assert "shop/order.placed: valid" in capsys.readouterr().out
         path.write_text(json.dumps([good, bad]))
         assert main(["schemas", "check", app, str(path)]) == 1
         out = capsys.readouterr().out
@@ -389,7 +392,8 @@ class TestCheckCommand:
         [
             ("event.json", b"[]", "event.json is an empty list: give at least one event"),
             ("event.json", b'{"name":\n "a" 1}', "is not JSON: Expecting ',' delimiter at line 2"),
-            ("event.json", b"[" * 200_000, "is not JSON that can be read"),
+            ("event.json", b"[" * 200_000, "is JSON that nests deeper than 200 levels"),
+            ("event.json", b"[" * 300 + b"]" * 300, "is JSON that nests deeper than 200 levels"),
             ("event.json", b'"\xff"', "is not UTF-8 text"),
             ("event.yaml", b"name: a\ndata: [canary", "is not YAML: there is an error at line 2"),
             ("event.yaml", b"name: a\x00b", "is not YAML that can be read"),

@@ -817,3 +817,40 @@ class TestPluginOptions:
         """Outside of a run parse has no call to ask, and parses."""
         assert Call.current() is None
         assert order_placed.parse(inngest.Event(name="shop/order.placed", data=GOOD)).id == "o-1"
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_coerce_completes_an_awaited_event(is_async: bool) -> None:
+    """What `wait_for_event` returns is coerced on every replay, and parsed once a request."""
+    client = client_with(ValidationPlugin([order_placed], outgoing=False, coerce=True))
+    seen: list[Any] = []
+    options: dict[str, Any] = {
+        "event": "shop/order.placed",
+        "timeout": datetime.timedelta(minutes=5),
+    }
+    create: Any = client.create_function(
+        fn_id="waits", trigger=inngest.TriggerEvent(event="shop/start")
+    )
+
+    def look(event: inngest.Event | None) -> None:
+        assert event is not None
+        assert order_placed.parse(event) is order_placed.parse(event)
+        seen.append(event.data)
+
+    async def waits(ctx: inngest.Context) -> None:
+        look(await ctx.step.wait_for_event("wait", **options))
+        await ctx.step.run("after", _nothing)
+
+    def waits_sync(ctx: inngest.ContextSync) -> None:
+        look(ctx.step.wait_for_event("wait", **options))
+        ctx.step.run("after", lambda: None)
+
+    async with LocalEngine(client, [create(waits if is_async else waits_sync)]) as engine:
+        await engine.send(inngest.Event(name="shop/start", data={}))
+        await engine.idle()
+        await engine.send(inngest.Event(name="shop/order.placed", data=GOOD))
+        await engine.settle()
+        run = engine.runs[0]
+    assert run.status == "Completed", run.error
+    assert seen == [{"id": "o-1", "lines": [{"sku": "a", "quantity": 2}]}] * len(seen)
+    assert len(seen) >= 2

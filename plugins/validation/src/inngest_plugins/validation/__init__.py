@@ -8,16 +8,12 @@ client = inngest.Inngest(app_id="shop", middleware=[ValidationPlugin(events=[ord
 
 from __future__ import annotations
 
-from inngest_plugins.core import require_extra
-
-# Before the imports below, which would fail with a message that names no remedy.
-require_extra("validation", "jsonschema", "pydantic", "referencing", "yaml")
-
-from ._event_type import EventType  # noqa: E402
-from ._incoming import DroppedEvent, dropped_events  # noqa: E402
-from ._plugin import ValidationPlugin  # noqa: E402
-from ._registry import SchemaRegistry  # noqa: E402
-from ._violations import MAX_VIOLATIONS, SchemaError, ValidationFailed, Violation  # noqa: E402
+from . import _extra as _extra
+from .events.event_type import EventType
+from .events.registry import SchemaRegistry
+from .incoming import DroppedEvent, dropped_events
+from .plugin import ValidationPlugin
+from .schemas.violations import MAX_VIOLATIONS, SchemaError, ValidationFailed, Violation
 
 __all__ = [
     "MAX_VIOLATIONS",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,15 +12,15 @@ import inngest
 import typer
 import yaml
 
-from inngest_plugins.cli import CliError, load_app, not_json
-from inngest_plugins.core import PluginsError, Stack
+from inngest_plugins.cli import CliError, load_app, read_json, read_text
+from inngest_plugins.core import PluginsError, Stack, printable
 
-from ._asyncapi import asyncapi_document, events_of
-from ._compatibility import compare_catalogues
-from ._event_names import ENGINE_PREFIX
-from ._plugin import ValidationPlugin
-from ._registry import SchemaRegistry
-from ._violations import ValidationFailed
+from .catalogue.asyncapi import asyncapi_document, events_of
+from .catalogue.compatibility import compare_catalogues
+from .events.payloads import ENGINE_PREFIX
+from .events.registry import SchemaRegistry
+from .plugin import ValidationPlugin
+from .schemas.violations import ValidationFailed
 
 schemas = typer.Typer(
     help="Event schemas: export them, compare two exports, check an event.",
@@ -35,16 +34,18 @@ App = Annotated[str, typer.Argument(help="The app: module:client, or a path to a
 def export(
     app: App,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write to this file; default: stdout.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write to this file; default: stdout."),
     ] = None,
     form: Annotated[
-        Literal["json", "yaml"], typer.Option("--format", help="How to write it.")
+        Literal["json", "yaml"],
+        typer.Option("--format", metavar="json|yaml", help="How to write it."),
     ] = "json",
 ) -> None:
     """Write an AsyncAPI 3 document: every event, its JSON Schema, and who triggers on it."""
     loaded = load_app(app)
     registries = _registries(loaded.client, loaded.functions)
-    # The client keeps the version it was given to itself; AsyncAPI requires one.
+    # AsyncAPI requires a version, and the client does not show the one it has.
     document = asyncapi_document(loaded.client.app_id, "1.0.0", registries, loaded.functions)
     if form == "yaml":
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
@@ -70,10 +71,13 @@ def diff(
         bool, typer.Option("--strict", help="Count risks for consumers as breaking.")
     ] = False,
 ) -> None:
-    """Tell which changes break producers or consumers; exit code 1 when one does."""
+    """Show which changes break producers or consumers.
+
+    Exit code: 0 when none does, 1 when one does, 2 for bad input.
+    """
     changes = compare_catalogues(_catalogue(old), _catalogue(new))
     for change in changes:
-        typer.echo(str(change))
+        typer.echo(printable(str(change), lines=True))
     breaking = sum(
         change.breaks or (strict and change.effect == "risks consumers") for change in changes
     )
@@ -87,26 +91,29 @@ def check(
     app: App,
     event: Annotated[str, typer.Argument(help="A file with one event or a list; - for stdin.")],
 ) -> None:
-    """Check events by the app's schemas; exit code 1 when one breaks its schema or has none."""
+    """Check events by the app's schemas.
+
+    Exit code: 0 when all are valid, 1 when one breaks its schema or has none, 2 for bad input.
+    """
     loaded = load_app(app)
     registries = _registries(loaded.client, loaded.functions)
     bad = 0
     for each in _events(event):
         if each.name.startswith(ENGINE_PREFIX):
-            typer.echo(f"{each.name}: not checked (the engine's own)")
+            typer.echo(f"{printable(each.name)}: not checked (the engine's own)")
             continue
         registry = next((found for found in registries if each.name in found), None)
         if registry is None:
             bad += 1
-            typer.echo(f"{each.name}: no schema{_hint(each.name, registries)}")
+            typer.echo(f"{printable(each.name)}: no schema{_hint(each.name, registries)}")
             continue
         try:
             registry.validate(each)
         except ValidationFailed as failure:
             bad += 1
-            typer.echo(str(failure))
+            typer.echo(printable(str(failure), lines=True))
         else:
-            typer.echo(f"{each.name}: valid")
+            typer.echo(f"{printable(each.name)}: valid")
     if bad:
         raise typer.Exit(1)
 
@@ -165,25 +172,15 @@ def _events(source: str) -> list[inngest.Event]:
 
 
 def _read(source: str) -> object:
-    is_yaml = source.endswith((".yaml", ".yml"))
-    form = "YAML" if is_yaml else "JSON"
-    shown = "standard input" if source == "-" else source
+    if not source.endswith((".yaml", ".yml")):
+        return read_json(source)
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-        return yaml.safe_load(text) if is_yaml else json.loads(text)
-    except OSError as error:
-        msg = f"cannot read {source}: {error.strerror}"
-        raise CliError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"{shown} is not UTF-8 text"
-        raise CliError(msg) from error
-    except json.JSONDecodeError as error:
-        raise not_json(shown, error) from error
+        return yaml.safe_load(read_text(source))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        msg = f"{shown} is not YAML: there is an error{place}"
+        msg = f"{source} is not YAML: there is an error{place}"
         raise CliError(msg) from error
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        msg = f"{shown} is not {form} that can be read"
+        msg = f"{source} is not YAML that can be read"
         raise CliError(msg) from error

@@ -1,0 +1,1 @@
+"""An app's events as an AsyncAPI document, and what changed between two."""

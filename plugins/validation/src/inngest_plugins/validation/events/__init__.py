@@ -1,0 +1,1 @@
+"""Event types, registries of them, and what is in an event."""
