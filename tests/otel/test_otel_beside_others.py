@@ -13,7 +13,7 @@ import pytest
 
 from inngest_plugins.core import Layer, Plugin
 from inngest_plugins.local import LocalEngine
-from inngest_plugins.otel import CARRIER_KEY
+from inngest_plugins.otel import CARRIER_KEY, OpenTelemetryPlugin
 
 if TYPE_CHECKING:
     from tests.otel.conftest import Telemetry
@@ -105,9 +105,12 @@ async def test_flask_apps_have_the_same_traces(
     """Under Flask a run is one trace with every span once, RACE groups included."""
     client, tracer = telemetry.client(), telemetry.tracer
 
-    def work(seconds: float = 0) -> None:
+    def work(name: str = "") -> None:
         # In a race, two branches that end at the same moment let two requests end the function.
-        time.sleep(seconds)
+        while mode is inngest.ParallelMode.RACE and name == "r":
+            if telemetry.named("l after"):
+                break
+            time.sleep(0.001)
         with tracer.start_as_current_span("inside"):
             pass
 
@@ -117,10 +120,10 @@ async def test_flask_apps_have_the_same_traces(
             ctx.step.run("a", work)
 
             def branch(name: str) -> None:
-                ctx.step.run(f"{name}1", work, 0.3 if name == "r" else 0)
+                ctx.step.run(f"{name}1", work, name)
                 with tracer.start_as_current_span(f"{name} between"):
                     pass
-                ctx.step.run(f"{name}2", work, 0.3 if name == "r" else 0)
+                ctx.step.run(f"{name}2", work, name)
                 with tracer.start_as_current_span(f"{name} after"):
                     pass
 
@@ -142,3 +145,29 @@ async def test_flask_apps_have_the_same_traces(
     trace_id = run.requests[0].request_headers["traceparent"].split("-")[1]
     runs = [span for span in telemetry.spans if not span.name.startswith("send ")]
     assert {f"{span.trace_id:032x}" for span in runs} == {trace_id}
+
+
+async def test_a_functions_plugin_replaces_the_clients(telemetry: Telemetry) -> None:
+    """A default on the client and another one on a function: every span once, by the function's."""
+    client, tracer = telemetry.client(), telemetry.tracer
+    own = OpenTelemetryPlugin(
+        tracer_provider=telemetry.provider, meter_provider=telemetry.meters, capture_payloads=True
+    )
+
+    async def work() -> str:
+        with tracer.start_as_current_span("inside"):
+            return "done"
+
+    @client.create_function(fn_id="f", trigger=ORDER, middleware=[own])
+    async def function(ctx: inngest.Context) -> None:
+        with tracer.start_as_current_span("whole"):
+            await ctx.step.run("a", work)
+
+    run = await telemetry.run(client, function)
+
+    telemetry.check_exactly_once()
+    assert telemetry.tree_of_code() == ["whole", "  step a", "    inside"]
+    requests = telemetry.named("run shop-f")
+    assert len(requests) == len(run.requests)
+    assert all("inngest.input" in span.attributes for span in requests)
+    assert telemetry.histogram("inngest.request.duration", inngest_outcome="completed").count == 1

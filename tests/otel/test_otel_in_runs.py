@@ -20,8 +20,8 @@ from tests.otel.test_otel_traces import body, post
 
 from inngest_plugins.core import Call, Layer, Plugin
 from inngest_plugins.otel import RunLogFilter
-from inngest_plugins.otel._ledger import Ledger
-from inngest_plugins.otel._request import Request
+from inngest_plugins.otel.replay.ledger import Ledger
+from inngest_plugins.otel.requests.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

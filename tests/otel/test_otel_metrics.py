@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from inngest_plugins.core import Layer, Plugin
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.otel import OpenTelemetryPlugin
-from inngest_plugins.otel._profile import MAX_LABELS, Profiles
+from inngest_plugins.otel.requests.profile import MAX_LABELS, Profiles
 
 if TYPE_CHECKING:
     from tests.otel.conftest import Telemetry

@@ -27,6 +27,7 @@ HOOKS = {
     "transform_input",
     "before_memoization",
     "after_memoization",
+    "step_reached",
     "transform_step_input",
     "around_step",
     "after_execution",
@@ -115,9 +116,11 @@ async def test_hooks_return_at_once(plugin: OpenTelemetryPlugin) -> None:
     called = await called_by_a_run(plugin)
 
     assert {name for module, name in called if module == API} <= LOOKED_UP
-    assert {name for module, name in called if module == "_plugin" and name in HOOKS} == HOOKS
+    assert {name for module, name in called if module == "plugin" and name in HOOKS} == HOOKS
+    # The garbage collector's own callback is there once another provider was used.
+    called -= {("endings", "_note_collection")}
     assert {module for module, _ in called} <= {
-        API, "_plugin", "_followed", "_carrier", "_body", "_sends",
+        API, "plugin", "global_providers", "carrier", "body", "sends",
     }  # fmt: skip
 
 
@@ -129,7 +132,7 @@ async def test_the_watch_sees_what_a_provider_sets_in_motion(telemetry: Telemetr
 
     names = {name for _, name in called}
     assert {"begin_trace", "start_span", "record", "begin_send"} <= names
-    assert {"_ledger", "_request", "_measures", "_profile"} <= {module for module, _ in called}
+    assert {"ledger", "request", "measures", "profile"} <= {module for module, _ in called}
 
 
 async def test_releases_that_keep_the_provider_elsewhere_are_followed_too(

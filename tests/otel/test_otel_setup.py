@@ -46,7 +46,7 @@ async def done() -> str:
 
 
 def app(
-    provider: TracerProvider, tracer: Tracer | None = None
+    provider: trace.TracerProvider, tracer: Tracer | None = None
 ) -> tuple[inngest.Inngest, inngest.Function[Any]]:
     """An app on a provider, with a span around two steps and others in between."""
     own = tracer or provider.get_tracer("user")
@@ -178,11 +178,65 @@ async def test_processors_may_add_attributes_when_a_span_starts() -> None:
     provider.shutdown()
 
 
+class Wrapping(trace.TracerProvider):
+    """A provider in front of another one that may be replaced, as Logfire's is."""
+
+    def __init__(self, provider: trace.TracerProvider) -> None:
+        self.provider = provider
+        self.owner = self
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
+        return self.provider.get_tracer(*args, **kwargs)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_provider_that_wraps_the_sdks_is_made_safe(
+    times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is wrapped, the provider that makes the spans is the one that counts."""
+    exporter = InMemorySpanExporter()
+    inner = TracerProvider(shutdown_on_exit=False)
+    inner.add_span_processor(SimpleSpanProcessor(exporter))
+    provider: trace.TracerProvider = inner
+    for _ in range(times):
+        provider = Wrapping(provider)
+    plugin = OpenTelemetryPlugin(tracer_provider=provider)
+    (finding,) = plugin.diagnose(Stack(plugin))
+    assert "make_replay_safe" in finding
+
+    assert make_replay_safe(provider) is provider
+    assert make_replay_safe(provider) is provider
+    assert not list(plugin.diagnose(Stack(plugin)))
+    client, function = app(provider)
+    await run(client, function)
+
+    assert user_spans(exporter) == ["before", "late", "whole"]
+    ids = [s.context.span_id for s in exporter.get_finished_spans() if s.context is not None]
+    assert len(ids) == len(set(ids))
+    assert "replay-safe" not in caplog.text
+    inner.shutdown()
+
+
+async def test_a_wrapped_provider_that_is_not_safe_keeps_its_sampling() -> None:
+    """The sampler of the provider within decides, as without a wrapper."""
+    exporter = InMemorySpanExporter()
+    inner = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
+    inner.add_span_processor(SimpleSpanProcessor(exporter))
+    client, function = app(Wrapping(inner))
+
+    await post(client, function, {})
+
+    assert not exporter.get_finished_spans()
+    inner.shutdown()
+
+
 def test_other_kinds_of_providers_are_refused_with_advice() -> None:
     """What cannot be made safe says so, and how to build it."""
     other: Any = trace.NoOpTracerProvider()
-    with pytest.raises(TypeError, match="id_generator=ReplaySafeIdGenerator"):
+    with pytest.raises(TypeError, match="NoOpTracerProvider, which makes its spans by itself"):
         make_replay_safe(other)
+    with pytest.raises(TypeError, match="before a tracer provider was set"):
+        make_replay_safe(trace.ProxyTracerProvider())
     with pytest.raises(TypeError, match="SynchronousMultiSpanProcessor"):
         ReplaySafeSpanProcessor(SpanProcessor()).add_span_processor(SpanProcessor())
 
@@ -355,9 +409,9 @@ def test_generated_ids_tell_whether_they_are_random() -> None:
 
 def test_run_ids_are_read_as_times() -> None:
     """The time of a ULID is its first ten characters; anything else has none."""
-    from inngest_plugins.otel._ledger import ulid_time
+    from inngest_plugins.otel.base.start_times import started_ns
 
-    assert ulid_time("01ARZ3NDEKTSV4RRFFQ69G5FAV") == 1469922850259 * 1_000_000
-    assert ulid_time(RUN_ID) is not None
-    assert ulid_time("short") is None
-    assert ulid_time("U" * 26) is None
+    assert started_ns("01ARZ3NDEKTSV4RRFFQ69G5FAV") == 1469922850259 * 1_000_000
+    assert started_ns(RUN_ID) is not None
+    assert started_ns("short") is None
+    assert started_ns("U" * 26) is None

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer, TracerProvider
 
-from . import _attributes as names
-from ._branches import follow_branches
-from ._carrier import Carrier
-from ._completion import completion_of
-from ._ledger import LEDGER, Ledger
-from ._parentage import parentage_of
-from ._provider import AssignedIds, is_replay_safe
-from ._request import Request, captured
+from inngest_plugins.otel.base import attributes as names
+from inngest_plugins.otel.replay.branches import follow_branches
+from inngest_plugins.otel.replay.completion import completion_of
+from inngest_plugins.otel.replay.ledger import LEDGER, Ledger
+from inngest_plugins.otel.replay.provider import AssignedIds, is_replay_safe, sampler_of
+from inngest_plugins.otel.requests.carrier import Carrier
+from inngest_plugins.otel.requests.parentage import parentage_of
+from inngest_plugins.otel.requests.request import Request, captured
 
 
 def begin_trace(
@@ -44,7 +44,8 @@ def begin_trace(
         call,
         carriers,
         continue_traces=continue_traces,
-        sampler=None if safe else getattr(provider, "sampler", provider),
+        assume_parent=not safe,
+        sampler=None if safe else sampler_of(provider),
     )
     span_id = request.next_span_id()
     request.tracer = tracer
@@ -70,7 +71,7 @@ def begin_trace(
     request.context = trace.set_span_in_context(request.span, parentage.context)
     if safe:
         call[LEDGER] = ledger
-        follow_branches(call, ledger.territory)
+        follow_branches(call, ledger.boundary)
 
 
 def _attributes(request: Request) -> dict[str, str | int]:

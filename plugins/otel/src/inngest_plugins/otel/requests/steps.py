@@ -11,10 +11,9 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from inngest_plugins.core import Call, Step
-
-from . import _attributes as names
-from ._carrier import carrier_of, with_carrier
-from ._request import Request, StepRecord
+from inngest_plugins.otel.base import attributes as names
+from inngest_plugins.otel.requests.carrier import carrier_of, with_carrier
+from inngest_plugins.otel.requests.request import Request, StepRecord
 
 
 class RunningStep:
@@ -55,7 +54,7 @@ class RunningStep:
         record.ended_at = time.time_ns()
         record.duration = time.perf_counter() - self._started
         if request.ledger is not None:
-            request.ledger.step_ran()
+            request.ledger.step_ran(error)
         if self._token is not None:
             context_api.detach(self._token)
         if isinstance(error, Exception) and record.span is not None:
@@ -63,33 +62,38 @@ class RunningStep:
 
 
 def trace_invoke(request: Request, step: Step) -> None:
-    """Make the span of an invoke, and send the trace along.
+    """Make the span of an invoke or a deferral, and send the trace along.
 
     Args:
-        request: the request that invokes.
+        request: the request that invokes or defers.
         step: the step; its input gets the carrier.
     """
     data = step.input
     if data is None:
         return
-    function_id = str(data["function_id"])
+    is_deferral = step.op == "DeferAdd"
+    operation = "defer" if is_deferral else "invoke"
+    function_id = str(data["fn_slug" if is_deferral else "function_id"])
     span = request.start_span(
-        f"invoke {function_id}",
+        f"{operation} {function_id}",
         kind=SpanKind.PRODUCER,
         attributes={
             **_attributes(request.call, step),
             "messaging.system": "inngest",
-            "messaging.operation.name": "invoke",
+            "messaging.operation.name": operation,
             "messaging.operation.type": "send",
             "faas.invoked_name": function_id,
         },
     )
     carrier = carrier_of(trace.set_span_in_context(span))
-    payload = data["payload"]
-    step.input = {
-        **data,
-        "payload": {**payload, "data": with_carrier(payload.get("data"), carrier)},
-    }
+    if is_deferral:
+        step.input = {**data, "input": with_carrier(data["input"], carrier)}
+    else:
+        payload = data["payload"]
+        step.input = {
+            **data,
+            "payload": {**payload, "data": with_carrier(payload.get("data"), carrier)},
+        }
     span.end()
 
 

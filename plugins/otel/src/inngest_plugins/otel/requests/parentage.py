@@ -12,15 +12,14 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
 from inngest_plugins.core import Call
-
-from ._carrier import (
+from inngest_plugins.otel.base.ids import derived_span_id, derived_trace_id
+from inngest_plugins.otel.requests.carrier import (
     Carrier,
     baggage_into,
     headers_context,
     span_context_in,
     with_remote_parent,
 )
-from ._ids import derived_span_id, derived_trace_id
 
 
 class Parentage(NamedTuple):
@@ -38,7 +37,12 @@ class Parentage(NamedTuple):
 
 
 def parentage_of(
-    call: Call, carriers: Sequence[Carrier], *, continue_traces: bool, sampler: object | None
+    call: Call,
+    carriers: Sequence[Carrier],
+    *,
+    continue_traces: bool,
+    assume_parent: bool,
+    sampler: Sampler | None,
 ) -> Parentage:
     """Decide where a request's span goes.
 
@@ -51,13 +55,14 @@ def parentage_of(
         call: the request.
         carriers: what came along with the triggering events.
         continue_traces: whether a triggered run continues its producer's trace.
-        sampler: given for a provider that cannot start a trace with a given id: decides whether a
-            trace that nobody started is sampled.
+        assume_parent: whether the provider cannot start a trace with a given id, so that the trace
+            has to hang from a span that is made up.
+        sampler: decides whether such a trace is sampled; None: it is.
     """
     producers = [found for found in map(span_context_in, carriers) if found is not None]
+    links = [] if producers else _links_to_deferral(call)
     context = context_api.get_current()
     current = trace.get_current_span(context).get_span_context()
-    links: list[Link] = []
     remote: SpanContext | None = None
     if continue_traces and len(producers) == 1:
         remote = producers[0]
@@ -71,7 +76,7 @@ def parentage_of(
         if current.is_valid and current.trace_id != trace_id:
             links.append(Link(current))
         context = trace.set_span_in_context(trace.INVALID_SPAN, context)
-        if sampler is not None:
+        if assume_parent:
             context = with_remote_parent(_assumed_parent(run_id, trace_id, sampler))
     elif current.is_valid and current.trace_id == remote.trace_id:
         pass
@@ -87,6 +92,18 @@ def parentage_of(
     return Parentage(context, links, trace_id)
 
 
+def _links_to_deferral(call: Call) -> list[Link]:
+    """Return the links to what deferred this run, for its first request.
+
+    The app that did has no such plugin: the engine's span of the deferral is all there is.
+    """
+    by = call.deferred_by
+    if by is None or by.traceparent is None or call.memo_count or call.target is not None:
+        return []
+    span = headers_context({"traceparent": by.traceparent})
+    return [] if span is None else [Link(span)]
+
+
 def _failed_run(call: Call) -> str | None:
     """Return the run whose failure this run handles."""
     if call.handler_kind != "on_failure":
@@ -95,10 +112,10 @@ def _failed_run(call: Call) -> str | None:
     return run_id if isinstance(run_id, str) else None
 
 
-def _assumed_parent(run_id: str, trace_id: int, sampler: object) -> SpanContext:
+def _assumed_parent(run_id: str, trace_id: int, sampler: Sampler | None) -> SpanContext:
     """Make up the span that a run hangs under when nothing says and no id can be set."""
     sampled = True
-    if isinstance(sampler, Sampler):
+    if sampler is not None:
         result = sampler.should_sample(Context(), trace_id, "run", SpanKind.CONSUMER, {}, [])
         sampled = result.decision is Decision.RECORD_AND_SAMPLE
     return SpanContext(

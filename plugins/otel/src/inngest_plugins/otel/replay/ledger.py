@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import inngest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from inngest_plugins.core import Call, CallKey, Step
-
-from ._attributes import ATTEMPT, START_ESTIMATED
-from ._ids import Origin, Scope, SpanId, SpanIds, derived_span_id, derived_trace_id
-from ._placement import Placement
-from ._rewrite import context_of, rewritten, without_messages
-from ._territory import Completion, Point, Territory
-
-Forward = Callable[[ReadableSpan], None]
-"""Hands a span on to the processors behind the replay-safe one."""
+from inngest_plugins.otel.base.attributes import ATTEMPT, START_ESTIMATED
+from inngest_plugins.otel.base.ids import SpanIds, derived_span_id, derived_trace_id
+from inngest_plugins.otel.base.placement import Placement
+from inngest_plugins.otel.base.rewrite import context_of, rewritten, without_messages
+from inngest_plugins.otel.base.start_times import Forward, StartTimes, started_ns
+from inngest_plugins.otel.replay.boundary import Completion, Point, ReplayBoundary
+from inngest_plugins.otel.replay.endings import (
+    is_control_flow,
+    is_letting_go,
+    is_runtime_closing,
+    watch_collector,
+)
+from inngest_plugins.otel.replay.origins import Origin, Scope, SpanId
 
 
 class Verdict(Enum):
@@ -39,41 +41,6 @@ class Verdict(Enum):
 
 
 _FUNCTION_ENDED = frozenset({Verdict.ENDED, Verdict.FAILED_ATTEMPT})
-
-
-class StartTimes:
-    """Start times of spans that a step cut off, for the request that will end them.
-
-    A later request starts such a span anew. If it comes to the same process, the true start is
-    still here; the oldest entries go when there are too many.
-
-    Args:
-        limit: how many spans to remember.
-    """
-
-    def __init__(self, limit: int = 10_000) -> None:
-        self._limit = limit
-        self._starts: OrderedDict[tuple[int, int], int] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def remember(self, span: ReadableSpan) -> None:
-        """Keep the start of a span unless an earlier one is known."""
-        if span.start_time is None:
-            return
-        with self._lock:
-            self._starts.setdefault(_key(span), span.start_time)
-            if len(self._starts) > self._limit:
-                self._starts.popitem(last=False)
-
-    def recall(self, span: ReadableSpan) -> int | None:
-        """Return the first start of a span, and forget it."""
-        if not self._starts:
-            return None
-        with self._lock:
-            return self._starts.pop(_key(span), None)
-
-    def __len__(self) -> int:
-        return len(self._starts)
 
 
 class _Ended(NamedTuple):
@@ -111,11 +78,14 @@ class Ledger:
         trace_headers: Mapping[str, str],
         gathers: bool,
     ) -> None:
+        watch_collector()
         self.run_id = call.run_id
         self.attempt = call.attempt
         self._trace_headers = trace_headers
         self._gathers = gathers
-        self.territory = Territory(call.consumed, completion)
+        self._placed = False
+        self._placement: Placement | None = None
+        self.boundary = ReplayBoundary(call.consumed, completion)
         self.exported: list[ReadableSpan] = []
         """Spans of user code that this request exported, if they are to be collected."""
         self._targeted = call.target is not None
@@ -124,6 +94,7 @@ class Ledger:
         self._step_ran = False
         self._pending: list[_Ended] = []
         self._cut_off: list[tuple[ReadableSpan, Point, StartTimes]] = []
+        self._left: list[_Ended] = []
         self._siblings: dict[tuple[int, str], SpanIds] = {}
         self._detached = 0
         self._verdict: Verdict | None = None
@@ -131,10 +102,13 @@ class Ledger:
         self.in_body = False
         """Whether the function's code runs. What plugins do before and after is never replayed."""
 
-    @cached_property
+    @property
     def placement(self) -> Placement | None:
         """Where the engine's own trace view shows the run; None if the engine did not say."""
-        return Placement.from_headers(self.run_id, self._trace_headers)
+        if not self._placed:
+            self._placed = True
+            self._placement = Placement.from_headers(self.run_id, self._trace_headers)
+        return self._placement
 
     @property
     def closed(self) -> bool:
@@ -159,11 +133,15 @@ class Ledger:
         key = (parent_id, name)
         siblings = self._siblings.get(key)
         if siblings is None:
-            siblings = self._siblings[key] = SpanIds(self.run_id, f"{parent_id:x}", name)
+            # A request that is over has forgotten which ids it gave.
+            late = ("late",) if self.closed else ()
+            siblings = SpanIds(self.run_id, f"{parent_id:x}", name, *late)
+            self._siblings[key] = siblings
         value = next(siblings)
         if step is not None:
             return SpanId(value, Origin(self, Scope.STEP, step_hash=step.hashed_id))
-        return SpanId(value, Origin(self, Scope.BODY, begun=self.territory.point()))
+        begun, stretch = self.boundary.point(), self.boundary.stretch
+        return SpanId(value, Origin(self, Scope.BODY, begun=begun, stretch=stretch))
 
     def next_trace_id(self) -> int:
         """Return the id of a trace that user code is starting, detached from the run's."""
@@ -172,9 +150,16 @@ class Ledger:
 
     # ------------------------------------------------------------ spans
 
-    def step_ran(self) -> None:
-        """Note that a step's handler ran in this request."""
+    def step_ran(self, error: BaseException | None) -> None:
+        """Note that a step's handler ran in this request.
+
+        Args:
+            error: what it raised.
+        """
         self._step_ran = True
+        if not issubclass(type(error), inngest.NonRetriableError | inngest.RetryAfterError):
+            # The SDK lets these two pass on to the function, and ends the request for all else.
+            self.boundary.interrupt()
 
     def ended(
         self, span: ReadableSpan, origin: Origin, starts: StartTimes, forward: Forward
@@ -191,11 +176,13 @@ class Ledger:
             self._export(span, forward)
             return
         error = sys.exc_info()[1]
-        if _is_control_flow(error):
-            if origin.begun is not None and not self._targeted and not self.closed:
-                self._cut_off.append((span, origin.begun, starts))
+        if is_control_flow(error):
+            self._cut(span, origin, starts)
             return
-        point = self.territory.point()
+        if self._is_abandoned(error, origin):
+            self._abandoned(span, origin, starts, forward)
+            return
+        point = self.boundary.point()
         after_step = self._step_ran
         ended = _Ended(span, origin, point, after_step, error, starts, forward)
         if self._verdict is not None:
@@ -203,10 +190,48 @@ class Ledger:
             self._pending = [ended]
             self._settle(self._verdict)
             return
-        if self._pending and self._pending[-1].point.round < self.territory.front:
+        if self._pending and self._pending[-1].point.round < self.boundary.front:
             self._pending = [e for e in self._pending if e.error is not None]
-        if point.round == self.territory.front or error is not None:
+        if point.round == self.boundary.front or error is not None:
             self._pending.append(ended)
+
+    def _cut(self, span: ReadableSpan, origin: Origin, starts: StartTimes) -> None:
+        """Take a span that ended only because this request did."""
+        if origin.begun is None or self._targeted:
+            return
+        if not self.closed:
+            self._cut_off.append((span, origin.begun, starts))
+        elif self.boundary.is_new(origin.begun, ended=True):
+            starts.remember(span)
+
+    def _is_abandoned(self, error: BaseException | None, origin: Origin) -> bool:
+        """Return whether a span ends because nobody holds what it is in any more.
+
+        Where a step interrupts the function, its generators and objects go with its frames. Where
+        it goes on, the garbage collector and the event loop close them when they like, which is
+        another place in each request. Only the request in which the function ends knows that they
+        were left for good.
+        """
+        started_in = origin.stretch
+        interrupted = (
+            not self.in_body
+            or self.boundary.stretch.interrupted
+            or (started_in is not None and started_in.interrupted)
+        )
+        return is_letting_go(error) if interrupted else is_runtime_closing(error)
+
+    def _abandoned(
+        self, span: ReadableSpan, origin: Origin, starts: StartTimes, forward: Forward
+    ) -> None:
+        if self._verdict is not None and self._verdict not in _FUNCTION_ENDED:
+            self._cut(span, origin, starts)
+            return
+        left = _Ended(span, origin, self.boundary.point(), self._step_ran, None, starts, forward)
+        if self._verdict is None:
+            self._left.append(left)
+        else:
+            self._pending = [left]
+            self._settle(self._verdict)
 
     def close(self, verdict: Verdict, raised: BaseException | None = None) -> None:
         """Export what this request adds to the trace. Only the first call counts.
@@ -221,20 +246,27 @@ class Ledger:
         self._raised = raised
         if verdict is Verdict.FAILED_ATTEMPT and self._step_ran:
             self._verdict = Verdict.REPEATED
+        left, self._left = self._left, []
+        if self._verdict in _FUNCTION_ENDED:
+            end = self.boundary.point()
+            self._pending += [ended._replace(point=end) for ended in left]
+        else:
+            for ended in left:
+                self._cut(ended.span, ended.origin, ended.starts)
         if self._pending or self._cut_off:
-            self.territory.point()
+            self.boundary.point()
             self._settle(self._verdict)
         # Ids outlive the request, in exemplars of the user's metrics for one. They must not keep
         # more of it alive than a span that ends late is judged by.
         self._raised = None
         self._siblings.clear()
-        self.territory.release()
+        self.boundary.release()
 
     def _settle(self, verdict: Verdict) -> None:
         pending, self._pending = self._pending, []
         # What began before this request was seen to start by an earlier one, if in this process.
         for span, begun, starts in self._cut_off:
-            if self.territory.is_new(begun, ended=True):
+            if self.boundary.is_new(begun, ended=True):
                 starts.remember(span)
         self._cut_off.clear()
         if verdict is Verdict.REPEATED:
@@ -256,7 +288,7 @@ class Ledger:
             # of a step, such as NonRetriableError, takes the function further than that; or, in a
             # race, a target that has its result already, so that the function gets to its end.
             return False
-        return self.territory.is_new(ended.point, ended=final)
+        return self.boundary.is_new(ended.point, ended=final)
 
     def _export_attempt(self, new: list[_Ended]) -> None:
         """Export what a failed attempt of the function did, under ids of its own.
@@ -283,7 +315,7 @@ class Ledger:
             self._export(span, ended.forward)
 
     def _began_here(self, point: Point) -> bool:
-        return self.territory.is_new(point, ended=True)
+        return self.boundary.is_new(point, ended=True)
 
     def _with_true_start(self, ended: _Ended) -> ReadableSpan:
         begun, span = ended.origin.begun, ended.span
@@ -296,7 +328,7 @@ class Ledger:
             return span
         # Another process saw it start. If that was before the first step, the run's own start is
         # the best that is known; else nothing is, and the span is shorter than it should be.
-        started = ulid_time(self.run_id) if begun.round == 0 else None
+        started = started_ns(self.run_id) if begun.round == 0 else None
         if started is not None and span.start_time is not None and started >= span.start_time:
             started = None
         return rewritten(span, start_time=started, attributes={START_ESTIMATED: True})
@@ -317,48 +349,15 @@ def current_ledger() -> tuple[Ledger, Step | None] | None:
 
     Returns:
         The ledger and the step whose handler is running, if one is; None outside of a run, in hooks
-        before and after the function's code, and in tasks that have outlived their request.
+        before and after the function's code, and in tasks that have outlived their request, but
+        for generators of the function that are closed that late.
     """
     call = Call.current()
     if call is None:
         return None
     ledger = call.get(LEDGER)
-    if ledger is None or not ledger.in_body:
+    if ledger is None:
+        return None
+    if not ledger.in_body and type(sys.exc_info()[1]) is not GeneratorExit:
         return None
     return ledger, call.step
-
-
-_CROCKFORD = {c: i for i, c in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
-_ULID_LENGTH = 26
-_ULID_TIME_LENGTH = 10
-
-
-def ulid_time(ulid: str) -> int | None:
-    """Return the time in a ULID, in nanoseconds since the epoch; None if it is no ULID."""
-    if len(ulid) != _ULID_LENGTH:
-        return None
-    milliseconds = 0
-    for character in ulid[:_ULID_TIME_LENGTH].upper():
-        digit = _CROCKFORD.get(character)
-        if digit is None:
-            return None
-        milliseconds = milliseconds * 32 + digit
-    return milliseconds * 1_000_000
-
-
-def _is_control_flow(error: Any) -> bool:
-    """Tell whether the SDK is leaving the function's code because a step takes over.
-
-    The SDK does so with exceptions of its own that are no `Exception`, so that user code does not
-    catch them.
-    """
-    return (
-        error is not None
-        and not isinstance(error, Exception)
-        and type(error).__module__.partition(".")[0] == "inngest"
-    )
-
-
-def _key(span: ReadableSpan) -> tuple[int, int]:
-    context = context_of(span)
-    return int(context.trace_id), int(context.span_id)

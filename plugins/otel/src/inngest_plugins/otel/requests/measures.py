@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
-from . import _attributes as names
-from ._instruments import Instruments
-from ._ledger import ulid_time
-from ._request import error_type
-
-if TYPE_CHECKING:
-    from ._request import Request
+from inngest_plugins.otel.base import attributes as names
+from inngest_plugins.otel.base.start_times import started_ns
+from inngest_plugins.otel.requests.instruments import Instruments
+from inngest_plugins.otel.requests.request import Request, error_type
 
 _ENCODER: Final = json.JSONEncoder(default=str, separators=(",", ":"), ensure_ascii=False)
 
@@ -68,7 +65,7 @@ class Measures:
             if not ended.will_retry:
                 made.step_attempts.record(call.attempt + 1, labels(*outcome), context)
         elif not ended.will_retry:
-            started = ulid_time(call.run_id)
+            started = started_ns(call.run_id)
             if started is not None:
                 made.run_duration.record(
                     max(0.0, time.time() - started / 1e9),

@@ -9,9 +9,8 @@ from weakref import WeakKeyDictionary
 import inngest
 
 from inngest_plugins.core import Call, Plugin
-
-from . import _attributes as names
-from ._code import code_of
+from inngest_plugins.otel.base import attributes as names
+from inngest_plugins.otel.requests.code import code_of
 
 Labels = Mapping[str, str]
 

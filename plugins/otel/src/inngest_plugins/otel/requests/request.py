@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import getrandbits
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.semconv.attributes.exception_attributes import EXCEPTION_TYPE
+from opentelemetry.semconv.attributes.exception_attributes import (
+    EXCEPTION_ESCAPED,
+    EXCEPTION_MESSAGE,
+    EXCEPTION_STACKTRACE,
+    EXCEPTION_TYPE,
+)
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from inngest_plugins.core import Call, CallKey, Outcome, Step
-
-from . import _attributes as names
-from ._ids import SpanId, SpanIds, own_span_id
-from ._ledger import Ledger, Verdict
-from ._provider import AssignedIds
-
-if TYPE_CHECKING:
-    from ._measures import Measures
-    from ._profile import Profile
+from inngest_plugins.core import (
+    USAGE,
+    Call,
+    CallKey,
+    Outcome,
+    Step,
+    class_name,
+    safe_text,
+    safe_traceback,
+)
+from inngest_plugins.otel.base import attributes as names
+from inngest_plugins.otel.base.ids import SpanIds
+from inngest_plugins.otel.replay.ledger import Ledger, Verdict
+from inngest_plugins.otel.replay.origins import SpanId, own_span_id
+from inngest_plugins.otel.replay.provider import AssignedIds
+from inngest_plugins.otel.requests.profile import Profile
 
 MAX_CAPTURED = 4096
 """Characters of a payload that are kept in an attribute."""
@@ -80,7 +91,7 @@ class Request:
         call: the request.
         request_id: the engine's id of it, or None.
         profile: what all requests of its function have in common.
-        measures: records it; None when only traced.
+        record: records the measurements when the request is over; None when only traced.
         tracer: makes the plugin's spans; None when only measured.
         ledger: decides about the spans of user code; None when not traced.
         span: the request's span.
@@ -112,10 +123,10 @@ class Request:
         "is_recording",
         "keep_messages",
         "ledger",
-        "measures",
         "payload_sizes",
         "profile",
         "raised",
+        "record",
         "replay_started",
         "request_id",
         "result",
@@ -128,12 +139,17 @@ class Request:
     )
 
     def __init__(
-        self, call: Call, profile: Profile, measures: Measures | None, *, keep_messages: bool
+        self,
+        call: Call,
+        profile: Profile,
+        record: Callable[[Request], None] | None,
+        *,
+        keep_messages: bool,
     ) -> None:
         self.started = time.perf_counter()
         self.call = call
         self.profile = profile
-        self.measures = measures
+        self.record = record
         self.keep_messages = keep_messages
         self.request_id = request_id = call.request_id
         # Where the engine's id of the request is not handed on, no two requests are the same.
@@ -218,7 +234,7 @@ class Request:
             hook: its name.
             since: when the first of them was called, `time.perf_counter`; 0.0 if it was not.
         """
-        if self.measures is not None and since and hook in self.profile.others:
+        if self.record is not None and since and hook in self.profile.others:
             self.hook_times.append((hook, time.perf_counter() - since))
 
     def leave_body(self) -> None:
@@ -239,6 +255,7 @@ class Request:
         record = self.step
         if record is not None and record.span is not None:
             record.span.set_attribute(names.OUTCOME, outcome)
+            record.span.set_attributes(_usage(record.step))
             record.end_span()
 
     def fail(self, span: Span, error: BaseException) -> None:
@@ -246,8 +263,18 @@ class Request:
         kind = error_type(error)
         span.set_attribute(ERROR_TYPE, kind)
         if self.keep_messages:
-            span.record_exception(error)
-            span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+            text = safe_text(error)
+            # Not `record_exception`, which asks the exception for its text without a net.
+            span.add_event(
+                "exception",
+                {
+                    EXCEPTION_TYPE: kind,
+                    EXCEPTION_MESSAGE: text,
+                    EXCEPTION_STACKTRACE: safe_traceback(error),
+                    EXCEPTION_ESCAPED: "False",
+                },
+            )
+            span.set_status(Status(StatusCode.ERROR, f"{class_name(error)}: {text}"))
         else:
             span.add_event("exception", {EXCEPTION_TYPE: kind})
             span.set_status(Status(StatusCode.ERROR))
@@ -275,19 +302,26 @@ class Request:
             if failure is not None and self.raised is failure:
                 self.fail(span, failure)
         self.span.end()
-        if self.measures is not None:
-            self.measures.record(self)
+        if self.record is not None:
+            self.record(self)
 
 
 REQUEST: CallKey[Request] = CallKey("otel.request")
 
 
+_QUALIFIED_NAME: Final = type.__dict__["__qualname__"]
+_MODULE: Final = type.__dict__["__module__"]
+
+
 def error_type(error: BaseException) -> str:
-    """Return the class name of an exception, with its module unless it is built in."""
+    """Return the class name of an exception, with its module unless it is built in.
+
+    Whatever its metaclass or `__class__` says.
+    """
     kind = type(error)
-    if kind.__module__ == "builtins":
-        return kind.__qualname__
-    return f"{kind.__module__}.{kind.__qualname__}"
+    name: str = _QUALIFIED_NAME.__get__(kind)
+    module: object = _MODULE.__get__(kind)
+    return name if module == "builtins" or type(module) is not str else f"{module}.{name}"
 
 
 def captured(value: Any) -> str:
@@ -303,3 +337,22 @@ def _word(*, failed: bool, will_retry: bool) -> str:
     if not failed:
         return "completed"
     return "retrying" if will_retry else "failed"
+
+
+def _usage(step: Step) -> dict[str, AttributeValue]:
+    """Return what a step's model calls used, where a plugin counts them.
+
+    Not under `gen_ai.*`: the spans of the calls have these, and who adds them up, such as the
+    engine, would count the calls again.
+    """
+    used = step.get(USAGE)
+    if used is None or not used.calls:
+        return {}
+    return {
+        names.MODELS: used.models,
+        names.MODEL_CALLS: used.calls,
+        names.INPUT_TOKENS: used.input_tokens,
+        names.OUTPUT_TOKENS: used.output_tokens,
+        names.COST: float(used.cost_usd),
+        names.UNPRICED: used.unpriced_calls,
+    }

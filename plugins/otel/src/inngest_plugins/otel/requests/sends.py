@@ -7,9 +7,8 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from inngest_plugins.core import CallKey, Send
-
-from . import _attributes as names
-from ._carrier import carrier_of, with_carrier
+from inngest_plugins.otel.base import attributes as names
+from inngest_plugins.otel.requests.carrier import carrier_of, with_carrier
 
 _PRODUCER: CallKey[Span] = CallKey("otel.producer")
 

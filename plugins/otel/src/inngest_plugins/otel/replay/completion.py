@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 from inngest_plugins.core import Call
-
-from ._body import body_of
-from ._territory import Completion
+from inngest_plugins.otel.base.body import body_of
+from inngest_plugins.otel.replay.boundary import Completion
 
 
 def completion_of(call: Call) -> Completion | None:

@@ -15,9 +15,8 @@ from opentelemetry.trace import Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from inngest_plugins.core import EngineApi
-
-from ._ids import Origin, origin_of
-from ._rewrite import context_of, rewritten
+from inngest_plugins.otel.base.rewrite import context_of, rewritten
+from inngest_plugins.otel.replay.origins import Origin, origin_of
 
 PATH: Final = "/v1/traces/userland"
 _HEADERS: Final = {"content-type": "application/x-protobuf"}
@@ -114,7 +113,7 @@ def _placed(span: ReadableSpan) -> ReadableSpan | None:
 
 
 def _is_shown(span_id: int) -> bool:
-    """Tell whether the engine has the span: user code's yes, the plugin's own no."""
+    """Return whether the engine has the span: user code's yes, the plugin's own no."""
     return isinstance(origin_of(span_id), Origin)
 
 

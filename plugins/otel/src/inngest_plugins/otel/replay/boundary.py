@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple
 
+from inngest_plugins.otel.replay.endings import is_control_flow
+
 
 class Point(NamedTuple):
     """Where in the function something happened, as far as newness goes.
@@ -51,19 +53,25 @@ class Completion(NamedTuple):
 _START: Final = Point(0)
 
 
-class _Frame:
-    """A stretch of straight-line code: the function's body, or one branch of a group."""
+class Stretch:
+    """Straight-line code: the function's body, or one branch of a group.
 
-    __slots__ = ("mark", "order", "race_round", "round")
+    Attributes:
+        interrupted: whether a step has ended it in this request. What ends from here on does so
+            because its frames are let go of.
+    """
+
+    __slots__ = ("interrupted", "mark", "order", "race_round", "round")
 
     def __init__(self, start: Point, mark: int, race_round: int | None) -> None:
+        self.interrupted = False
         self.round = start.round
         self.order = start.order
         self.mark = mark
         self.race_round = race_round
 
 
-class Territory:
+class ReplayBoundary:
     """Follows the function's way through its memos during one request.
 
     Args:
@@ -80,14 +88,23 @@ class Territory:
         self._read_completion = completion
         self._completion: Completion | None = None
         self._raced = False
-        self._frame = frame = _Frame(_START, 0, None)
-        self._here: tuple[_Frame | None, int, Point] = (frame, 0, _START)
+        self._frame = frame = Stretch(_START, 0, None)
+        self._here: tuple[Stretch | None, int, Point] = (frame, 0, _START)
         self.front = 0
         """The highest round reached so far: what lies below it is not new."""
 
     def release(self) -> None:
         """Let go of the request; no group is entered any more."""
         self._read_completion = _unknown
+
+    @property
+    def stretch(self) -> Stretch:
+        """The code that the function is in now."""
+        return self._frame
+
+    def interrupt(self) -> None:
+        """A step ends the code that the function is in now."""
+        self._frame.interrupted = True
 
     def point(self) -> Point:
         """Return where the function is now."""
@@ -100,7 +117,7 @@ class Territory:
         self._here = frame, consumed, point
         return point
 
-    def _find_point(self, frame: _Frame, advanced: int) -> Point:
+    def _find_point(self, frame: Stretch, advanced: int) -> Point:
         if frame.race_round is not None:
             return self._race_point(frame, advanced)
         if advanced:
@@ -108,7 +125,7 @@ class Territory:
         return Point(frame.round, frame.order)
 
     def is_new(self, point: Point, *, ended: bool) -> bool:
-        """Tell whether code at this point runs for the first time in this request.
+        """Return whether code at this point runs for the first time in this request.
 
         Only final once the function has run as far as it gets.
 
@@ -146,7 +163,7 @@ class Territory:
 
         @contextmanager
         def branch() -> Iterator[None]:
-            self._frame = _Frame(start, len(self._consumed), race_round)
+            self._frame = Stretch(start, len(self._consumed), race_round)
             try:
                 yield
             finally:
@@ -155,6 +172,9 @@ class Territory:
 
         try:
             yield branch
+        except BaseException as error:
+            outer.interrupted = outer.interrupted or is_control_flow(error)
+            raise
         finally:
             latest = max(ends, key=_latest, default=start)
             outer.round, outer.order = latest
@@ -162,7 +182,7 @@ class Territory:
             self._frame = outer
             self._here = (None, 0, start)
 
-    def _race_point(self, frame: _Frame, advanced: int) -> Point:
+    def _race_point(self, frame: Stretch, advanced: int) -> Point:
         if not advanced or frame.race_round is None:
             return Point(frame.round, frame.order)
         order = frame.order

@@ -1,19 +1,34 @@
-"""Trace and span ids that every request of a run derives alike."""
+"""Where a span comes from, which travels with its id."""
 
 from __future__ import annotations
 
 from enum import Enum
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from ._ledger import Ledger
-    from ._territory import Point
+from opentelemetry.sdk.trace import ReadableSpan
+
+from inngest_plugins.otel.base.placement import Placement
+from inngest_plugins.otel.base.start_times import Forward, StartTimes
+from inngest_plugins.otel.replay.boundary import Point, Stretch
 
 
-_SPAN_ID: Final = 8
-_TRACE_ID: Final = 16
-"""Sizes of ids, bytes."""
+class RequestSpans(Protocol):
+    """The spans of one request, as what meets one of them later sees it.
+
+    Attributes:
+        attempt: the attempt that the request is.
+    """
+
+    attempt: int
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the engine's own trace view shows the run; None if the engine did not say."""
+
+    def ended(
+        self, span: ReadableSpan, origin: Origin, starts: StartTimes, forward: Forward
+    ) -> None:
+        """Take a span that has just ended."""
 
 
 class Scope(Enum):
@@ -32,22 +47,25 @@ class Origin:
         ledger: the request that started it.
         scope: which code of the request did.
         begun: for the function's body, where in it.
+        stretch: for the function's body, the code that started it.
         step_hash: for a step's handler, the engine's id of the step.
     """
 
-    __slots__ = ("begun", "ledger", "scope", "step_hash")
+    __slots__ = ("begun", "ledger", "scope", "step_hash", "stretch")
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: RequestSpans,
         scope: Scope,
         *,
         begun: Point | None = None,
+        stretch: Stretch | None = None,
         step_hash: str | None = None,
     ) -> None:
         self.ledger = ledger
         self.scope = scope
         self.begun = begun
+        self.stretch = stretch
         self.step_hash = step_hash
 
 
@@ -99,49 +117,3 @@ def own_span_id(value: int, *, keep_messages: bool) -> SpanId:
 def origin_of(span_id: int) -> Origin | OwnOrigin | None:
     """Return the origin of a span of a run, None for any other span."""
     return span_id.origin if isinstance(span_id, SpanId) else None
-
-
-def derived_span_id(*seed: str) -> int:
-    """Derive a span id from what it must depend on."""
-    return _derived(_SPAN_ID, seed)
-
-
-_MASK = 2**64 - 1
-_STRIDE = 0x9E3779B97F4A7C15
-"""Odd, so that the ids of 2**64 siblings differ; the golden ratio, so that they spread."""
-
-
-class SpanIds:
-    """The ids of spans that are told apart by their order.
-
-    Args:
-        *seed: what the ids must depend on besides.
-    """
-
-    __slots__ = ("_next",)
-
-    def __init__(self, *seed: str) -> None:
-        self._next = derived_span_id("span", *seed)
-
-    def __next__(self) -> int:
-        value = self._next
-        self._next = (value + _STRIDE) & _MASK or 1
-        return value
-
-
-def derived_trace_id(*seed: str) -> int:
-    """Derive a trace id from what it must depend on."""
-    return _derived(_TRACE_ID, seed)
-
-
-_HASHES: Final = {
-    size: blake2b(digest_size=size, person=b"inngest-otel") for size in (_SPAN_ID, _TRACE_ID)
-}
-"""Never updated, only copied, which costs less than to make them anew."""
-
-
-def _derived(size: int, seed: tuple[str, ...]) -> int:
-    digest = _HASHES[size].copy()
-    digest.update("\0".join(seed).encode())
-    # All zeros is the one invalid id.
-    return int.from_bytes(digest.digest(), "big") or 1

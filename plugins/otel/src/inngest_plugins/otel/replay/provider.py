@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from opentelemetry import trace
@@ -21,11 +20,12 @@ from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
-from ._ids import Origin, SpanId, origin_of
-from ._ledger import StartTimes, current_ledger
-from ._rewrite import context_of, without_messages
+from inngest_plugins.otel.base.rewrite import context_of, without_messages
+from inngest_plugins.otel.base.start_times import StartTimes
+from inngest_plugins.otel.replay.ledger import current_ledger
+from inngest_plugins.otel.replay.origins import Origin, SpanId, origin_of
 
-P = TypeVar("P", bound=TracerProvider)
+P = TypeVar("P", bound=trace.TracerProvider)
 
 
 class _Starting(threading.local):
@@ -39,9 +39,17 @@ class _Starting(threading.local):
     context: Context | None = None
 
 
-_assigned: ContextVar[tuple[SpanId, int | None] | None] = ContextVar(
-    "inngest_otel_assigned", default=None
-)
+class _Assigned(threading.local):
+    """The ids that the next span of this thread gets.
+
+    No context variable: a span is started without a switch between, and a generator that the
+    garbage collector closes meanwhile may start and end spans of its own.
+    """
+
+    ids: tuple[SpanId, int | None] | None = None
+
+
+_assigned = _Assigned()
 
 
 class AssignedIds:
@@ -52,16 +60,16 @@ class AssignedIds:
         trace_id: the id of its trace, should it have no parent.
     """
 
-    __slots__ = ("_ids", "_token")
+    __slots__ = ("_before", "_ids")
 
     def __init__(self, span_id: SpanId, trace_id: int | None = None) -> None:
         self._ids = span_id, trace_id
 
     def __enter__(self) -> None:
-        self._token = _assigned.set(self._ids)
+        self._before, _assigned.ids = _assigned.ids, self._ids
 
     def __exit__(self, *_: object) -> None:
-        _assigned.reset(self._token)
+        _assigned.ids = self._before
 
 
 class ReplaySafeIdGenerator(IdGenerator):
@@ -82,7 +90,7 @@ class ReplaySafeIdGenerator(IdGenerator):
         starting = self._starting
         name, context = starting.name, starting.context
         starting.name, starting.context = "", None
-        assigned = _assigned.get()
+        assigned = _assigned.ids
         if assigned is not None:
             return assigned[0]
         current = current_ledger()
@@ -94,7 +102,7 @@ class ReplaySafeIdGenerator(IdGenerator):
 
     def generate_trace_id(self) -> int:
         """Return the id for the trace that is being started."""
-        assigned = _assigned.get()
+        assigned = _assigned.ids
         if assigned is not None and assigned[1] is not None:
             return assigned[1]
         current = current_ledger()
@@ -251,30 +259,35 @@ def make_replay_safe(provider: P) -> P:
 
     Args:
         provider: a `TracerProvider` of `opentelemetry-sdk`, such as the one that
-            `opentelemetry-instrument` has set.
+            `opentelemetry-instrument` has set, or one that wraps it, as Logfire's does.
 
     Raises:
-        TypeError: it is another kind of provider. Build it with `ReplaySafeIdGenerator` and
-            `ReplaySafeSpanProcessor` instead.
+        TypeError: it is neither, or no provider was set yet.
     """
-    if is_replay_safe(provider):
-        return provider
-    given: object = provider
-    processor: Any = getattr(given, _PROCESSOR, None)
-    if isinstance(given, trace.ProxyTracerProvider):
+    if isinstance(provider, trace.ProxyTracerProvider):
         raise TypeError(
             "make_replay_safe was called before a tracer provider was set: call "
             "trace.set_tracer_provider(...) first, or set replay_safe_provider()"
         )
-    if not isinstance(given, TracerProvider) or processor is None:
+    found = sdk_providers(provider)
+    if not found:
         raise TypeError(
-            f"make_replay_safe needs a TracerProvider of opentelemetry-sdk, and got "
-            f"{type(given).__module__}.{type(given).__qualname__}: build the provider with "
-            "id_generator=ReplaySafeIdGenerator() and wrap each of its span processors in "
-            "ReplaySafeSpanProcessor"
+            f"make_replay_safe needs a TracerProvider of opentelemetry-sdk, or one that wraps it, "
+            f"and got {type(provider).__module__}.{type(provider).__qualname__}, which makes its "
+            "spans by itself: build one with replay_safe_provider(), add an exporter to your "
+            "backend (Datadog's Agent takes OTLP), give it to "
+            "OpenTelemetryPlugin(tracer_provider=...) and take your own tracers from it"
         )
+    for wrapped in found:
+        _make_sdk_provider_safe(wrapped)
+    return provider
+
+
+def _make_sdk_provider_safe(provider: TracerProvider) -> None:
+    if _is_safe(provider):
+        return
     generator = ReplaySafeIdGenerator(provider.id_generator)
-    guard = ReplaySafeSpanProcessor(processor)
+    guard = ReplaySafeSpanProcessor(getattr(provider, _PROCESSOR))
     # Declared as what the SDK's own constructor makes by default.
     provider.id_generator = generator  # type: ignore[assignment]
     provider.sampler = generator.sampler(provider.sampler)
@@ -283,12 +296,42 @@ def make_replay_safe(provider: P) -> P:
         tracer.id_generator = generator
         tracer.sampler = provider.sampler
         tracer.span_processor = guard
-    return provider
+
+
+def sdk_providers(provider: object) -> list[TracerProvider]:
+    """Return the SDK's providers that a provider is or wraps, however often it is wrapped."""
+    found: list[TracerProvider] = []
+    seen: set[int] = set()
+    pending: list[object] = [provider]
+    while pending:
+        current = pending.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, TracerProvider):
+            found.append(current)
+        elif isinstance(current, trace.TracerProvider):
+            held: dict[str, object] = getattr(current, "__dict__", {})
+            pending += [value for value in held.values() if isinstance(value, trace.TracerProvider)]
+    return found
 
 
 def is_replay_safe(provider: object) -> bool:
-    """Tell whether spans of this provider come with their origin."""
-    return isinstance(getattr(provider, "id_generator", None), ReplaySafeIdGenerator)
+    """Return whether spans of this provider come with their origin."""
+    if isinstance(provider, TracerProvider):
+        return _is_safe(provider)
+    found = sdk_providers(provider)
+    return bool(found) and all(map(_is_safe, found))
+
+
+def sampler_of(provider: object) -> Sampler | None:
+    """Return what decides whether a provider's traces are sampled, None if that is not known."""
+    found = sdk_providers(provider)
+    return found[0].sampler if found else None
+
+
+def _is_safe(provider: TracerProvider) -> bool:
+    return isinstance(provider.id_generator, ReplaySafeIdGenerator)
 
 
 def _tracers_of(provider: TracerProvider) -> list[Any]:

@@ -7,31 +7,48 @@ import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import inngest
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Tracer, TracerProvider
 
-from inngest_plugins.core import Call, Layer, Outcome, Plugin, Send, Stack, Step
-
-from . import _attributes as names
-from ._carrier import take_carriers
-from ._exporter import InngestSpanExporter
-from ._followed import Followed, does_nothing, no_meter_provider, no_tracer_provider
-from ._measures import Measures, json_size
-from ._options import check_provider, check_switch
-from ._profile import Profiles
-from ._provider import is_replay_safe
-from ._request import REQUEST, Request, captured
-from ._sends import begin_send, end_send
-from ._steps import RunningStep, trace_invoke
-from ._tracing import begin_trace
+from inngest_plugins.core import (
+    Call,
+    Layer,
+    Outcome,
+    Plugin,
+    Send,
+    Stack,
+    Step,
+    check_switch,
+)
+from inngest_plugins.otel.base import attributes as names
+from inngest_plugins.otel.base.global_providers import (
+    Followed,
+    does_nothing,
+    no_meter_provider,
+    no_tracer_provider,
+)
+from inngest_plugins.otel.base.options import check_provider
+from inngest_plugins.otel.exporter import InngestSpanExporter
+from inngest_plugins.otel.replay.ledger import LEDGER
+from inngest_plugins.otel.replay.provider import is_replay_safe
+from inngest_plugins.otel.requests.carrier import take_carriers
+from inngest_plugins.otel.requests.measures import Measures, json_size
+from inngest_plugins.otel.requests.profile import Profiles
+from inngest_plugins.otel.requests.request import REQUEST, Request, captured
+from inngest_plugins.otel.requests.sends import begin_send, end_send
+from inngest_plugins.otel.requests.steps import RunningStep, trace_invoke
+from inngest_plugins.otel.requests.tracing import begin_trace
 
 SCOPE: Final = "inngest_plugins.otel"
 _VERSION: Final = version("inngest-plugins")
 _NOTHING: Final[AbstractContextManager[None]] = nullcontext()
+_SENDING: Final = frozenset({"before_response", "step_delivered"})
+_ENDING: Final = frozenset({"planned", "waiting", "skipped"})
 _logger = logging.getLogger(SCOPE)
 
 
@@ -58,6 +75,8 @@ class OpenTelemetryPlugin(Plugin):
     """
 
     layer = Layer.OBSERVE
+    one_per_list: ClassVar[bool] = True
+    skips_memoized_steps: ClassVar[bool] = True
     name = "otel"
 
     def __init__(
@@ -72,11 +91,11 @@ class OpenTelemetryPlugin(Plugin):
     ) -> None:
         check_provider("tracer_provider", tracer_provider, "get_tracer")
         check_provider("meter_provider", meter_provider, "get_meter")
-        check_switch("capture_payloads", capture_payloads)
+        check_switch("OpenTelemetryPlugin(capture_payloads=...)", capture_payloads)
         if exception_messages is not None:
-            check_switch("exception_messages", exception_messages)
-        check_switch("inngest_traces", inngest_traces)
-        check_switch("continue_traces", continue_traces)
+            check_switch("OpenTelemetryPlugin(exception_messages=...)", exception_messages)
+        check_switch("OpenTelemetryPlugin(inngest_traces=...)", inngest_traces)
+        check_switch("OpenTelemetryPlugin(continue_traces=...)", continue_traces)
         self._inngest_traces = inngest_traces
         self._capture_payloads = capture_payloads
         self._exception_messages = exception_messages
@@ -91,11 +110,11 @@ class OpenTelemetryPlugin(Plugin):
         self._profiles = Profiles(self)
 
     def hook_functions(self) -> Mapping[str, Sequence[Any]]:
-        """Return the hooks; that of the answer only if spans are sent before it."""
+        """Return the hooks; those of the answer only if spans are sent before it."""
         hooks = super().hook_functions()
         if self._inngest_traces:
             return hooks
-        return {name: functions for name, functions in hooks.items() if name != "before_response"}
+        return {name: functions for name, functions in hooks.items() if name not in _SENDING}
 
     def diagnose(self, stack: Stack) -> Iterable[str]:
         """Tell `inngest-plugins doctor` of a provider that is missing or not replay-safe."""
@@ -108,6 +127,14 @@ class OpenTelemetryPlugin(Plugin):
                 "exported by every request: call inngest_plugins.otel.make_replay_safe(provider)"
             )
 
+    def diagnose_client(self, client: inngest.Inngest) -> Iterable[str]:
+        """Tell `inngest-plugins doctor` that Inngest would refuse the spans."""
+        if self._inngest_traces and client.is_production and client.signing_key is None:
+            yield (
+                "inngest_traces=True sends spans to Inngest, which asks for the signing key, and "
+                "the client has none: set INNGEST_SIGNING_KEY"
+            )
+
     def transform_input(self, call: Call) -> None:
         """Start the request's span, in the run's trace."""
         carriers = take_carriers(call)
@@ -115,8 +142,9 @@ class OpenTelemetryPlugin(Plugin):
         if tracer is None and measures is None:
             return
         profile, keep = self._profiles.of(call), self._exception_messages
+        record = None if measures is None else measures.record
         request = Request(
-            call, profile, measures, keep_messages=not profile.secret if keep is None else keep
+            call, profile, record, keep_messages=not profile.secret if keep is None else keep
         )
         call[REQUEST] = request
         if tracer is not None:
@@ -153,10 +181,18 @@ class OpenTelemetryPlugin(Plugin):
             "memoization", start_time=request.replay_started, context=request.context
         ).end()
 
+    def step_reached(self, call: Call, step: Step) -> None:
+        """Note that a step which does not run here ends the code that reached it."""
+        if step.status in _ENDING:
+            ledger = call.get(LEDGER)
+            if ledger is not None:
+                ledger.boundary.interrupt()
+
     def transform_step_input(self, call: Call, step: Step) -> None:
-        """Send the trace along with an invoke."""
+        """Send the trace along with an invoke or a deferral."""
         request = call.get(REQUEST)
-        if request is None or request.ledger is None or step.op != "InvokeFunction":
+        carries = step.op in ("InvokeFunction", "DeferAdd")
+        if request is None or request.ledger is None or not carries:
             return
         trace_invoke(request, step)
 
@@ -192,7 +228,7 @@ class OpenTelemetryPlugin(Plugin):
                 span.set_attribute(names.OUTPUT, captured(outcome.output))
         if step is not None:
             request.end_step(request.result.removeprefix("step "))
-        if succeeded and request.measures is not None:
+        if succeeded and request.record is not None:
             request.payload_sizes.append(("output", json_size(outcome.output)))
 
     def before_response(self, call: Call) -> Awaitable[None] | None:
@@ -201,15 +237,12 @@ class OpenTelemetryPlugin(Plugin):
         if request is None:
             return None
         request.leave_body()
-        ledger = request.ledger
-        if ledger is None or not ledger.exported or call.cancelled:
-            return None
-        spans, ledger.exported = ledger.exported, []
-        exporter = InngestSpanExporter(call.client)
-        if call.is_async:
-            return _awaited(exporter, spans)
-        exporter.export(spans)
-        return None
+        return _send_spans(call, request)
+
+    def step_delivered(self, call: Call, step: Step) -> Awaitable[None] | None:
+        """Send the spans that have ended to the engine: it has the step's result."""
+        request = call.get(REQUEST)
+        return None if request is None else _send_spans(call, request)
 
     def before_send_events(self, send: Send) -> None:
         """Open the span of the send, and send the trace along."""
@@ -236,6 +269,18 @@ def _tracer_of(provider: TracerProvider) -> Tracer:
 
 def _measures_of(provider: MeterProvider) -> Measures:
     return Measures(provider, SCOPE, _VERSION)
+
+
+def _send_spans(call: Call, request: Request) -> Awaitable[None] | None:
+    ledger = request.ledger
+    if ledger is None or not ledger.exported or call.cancelled:
+        return None
+    spans, ledger.exported = ledger.exported, []
+    exporter = InngestSpanExporter(call.client)
+    if call.is_async:
+        return _awaited(exporter, spans)
+    exporter.export(spans)
+    return None
 
 
 async def _awaited(exporter: InngestSpanExporter, spans: Sequence[ReadableSpan]) -> None:

@@ -34,7 +34,7 @@ class RunLogFilter(logging.Filter):
         self._silence_replays = silence_replays
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Complete the record; tell whether it may pass."""
+        """Complete the record; return whether it may pass."""
         call = Call.current()
         span = trace.get_current_span().get_span_context()
         record.trace_id = trace.format_trace_id(span.trace_id) if span.is_valid else ""

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from inngest_plugins.otel._completion import completion_of
-from inngest_plugins.otel._ledger import StartTimes
-from inngest_plugins.otel._territory import Completion, Point, Territory
+from inngest_plugins.otel.base.start_times import StartTimes
+from inngest_plugins.otel.replay.boundary import Completion, Point, ReplayBoundary
+from inngest_plugins.otel.replay.completion import completion_of
 
 
 def nothing_known() -> None:
@@ -20,68 +20,68 @@ def nothing_known() -> None:
 def test_straight_code_is_new_behind_the_last_memo() -> None:
     """Each consumed memo is a round, and only the last round is new."""
     consumed: list[str] = []
-    territory = Territory(consumed, nothing_known)
-    points = [territory.point()]
+    boundary = ReplayBoundary(consumed, nothing_known)
+    points = [boundary.point()]
     for hashed in ("a", "b"):
         consumed.append(hashed)
-        points.append(territory.point())
+        points.append(boundary.point())
 
     assert points == [Point(0), Point(1), Point(2)]
-    assert [territory.is_new(point, ended=False) for point in points] == [False, False, True]
+    assert [boundary.is_new(point, ended=False) for point in points] == [False, False, True]
 
 
 def test_branches_of_different_length_advance_in_lockstep() -> None:
     """In WAIT mode the end of the short branch was new when its own round was the last."""
     consumed: list[str] = []
-    territory = Territory(consumed, nothing_known)
-    with territory.group(race=False) as branch:
+    boundary = ReplayBoundary(consumed, nothing_known)
+    with boundary.group(race=False) as branch:
         with branch():
             consumed.append("a1")
-            short = territory.point()
+            short = boundary.point()
         with branch():
             consumed += ["b1", "b2"]
-            long = territory.point()
-    joined = territory.point()
+            long = boundary.point()
+    joined = boundary.point()
 
     assert (short, long, joined) == (Point(1), Point(2), Point(2))
-    assert not territory.is_new(short, ended=False)
-    assert territory.is_new(long, ended=False)
-    assert territory.is_new(joined, ended=False)
+    assert not boundary.is_new(short, ended=False)
+    assert boundary.is_new(long, ended=False)
+    assert boundary.is_new(joined, ended=False)
 
 
 @pytest.mark.parametrize(("leader", "new"), [(0, [True, False]), (1, [False, True])])
 def test_in_race_mode_the_step_that_led_here_decides(leader: int, new: list[bool]) -> None:
     """Of two branches that have both advanced, the one whose step led here is new."""
     consumed: list[str] = []
-    territory = Territory(consumed, lambda: Completion({"a": 0, "b": 1}, leader))
+    boundary = ReplayBoundary(consumed, lambda: Completion({"a": 0, "b": 1}, leader))
     points: list[Point] = []
-    with territory.group(race=True) as branch:
+    with boundary.group(race=True) as branch:
         for hashed in ("a", "b"):
             with branch():
-                start = territory.point()
+                start = boundary.point()
                 consumed.append(hashed)
-                points.append(territory.point())
+                points.append(boundary.point())
 
-    assert [territory.is_new(point, ended=False) for point in points] == new
-    assert not territory.is_new(start, ended=False)
+    assert [boundary.is_new(point, ended=False) for point in points] == new
+    assert not boundary.is_new(start, ended=False)
     # What follows the group is new to the later of the two, and to whoever ends the function.
-    assert territory.is_new(territory.point(), ended=False) is (leader == 1)
-    assert territory.is_new(territory.point(), ended=True)
+    assert boundary.is_new(boundary.point(), ended=False) is (leader == 1)
+    assert boundary.is_new(boundary.point(), ended=True)
 
 
 def test_a_branch_that_races_through_a_nested_group_counts_its_latest_step() -> None:
     """Within a race, a nested group is as late as the latest of its steps."""
     consumed: list[str] = []
-    territory = Territory(consumed, lambda: Completion({"a": 0, "b": 2, "c": 1}, 1))
-    with territory.group(race=True) as branch, branch():
-        with territory.group(race=False) as inner:
+    boundary = ReplayBoundary(consumed, lambda: Completion({"a": 0, "b": 2, "c": 1}, 1))
+    with boundary.group(race=True) as branch, branch():
+        with boundary.group(race=False) as inner:
             with inner():
                 consumed.append("a")
             with inner():
                 consumed.append("b")
-        nested = territory.point()
+        nested = boundary.point()
         consumed.append("c")
-        behind = territory.point()
+        behind = boundary.point()
 
     assert nested == Point(1, 2)
     assert behind == Point(1, 2)
@@ -90,31 +90,31 @@ def test_a_branch_that_races_through_a_nested_group_counts_its_latest_step() -> 
 def test_without_the_engines_order_all_branches_of_a_race_count_as_new() -> None:
     """A framework that does not give the body costs copies with the same ids, never a span."""
     consumed: list[str] = []
-    territory = Territory(consumed, nothing_known)
+    boundary = ReplayBoundary(consumed, nothing_known)
     points: list[Point] = []
-    with territory.group(race=True) as branch:
+    with boundary.group(race=True) as branch:
         for hashed in ("a", "b"):
             with branch():
                 consumed.append(hashed)
-                points.append(territory.point())
+                points.append(boundary.point())
 
-    assert all(territory.is_new(point, ended=False) for point in points)
+    assert all(boundary.is_new(point, ended=False) for point in points)
 
 
 def test_a_branch_that_raises_leaves_the_group_in_order() -> None:
     """An error memo ends the group; what catches it goes on from where the branch got to."""
     consumed: list[str] = []
-    territory = Territory(consumed, nothing_known)
-    with contextlib.suppress(ValueError), territory.group(race=False) as branch:
+    boundary = ReplayBoundary(consumed, nothing_known)
+    with contextlib.suppress(ValueError), boundary.group(race=False) as branch:
         with branch():
             consumed.append("a")
         with branch():
             consumed.append("b")
             raise ValueError("broken")
 
-    assert territory.point() == Point(1)
+    assert boundary.point() == Point(1)
     consumed.append("c")
-    assert territory.point() == Point(2)
+    assert boundary.point() == Point(2)
 
 
 def test_start_times_are_bounded_and_forgotten_once_used() -> None:

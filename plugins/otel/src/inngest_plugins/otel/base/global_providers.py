@@ -64,15 +64,15 @@ class Followed(Generic[P, T]):
 
 
 def no_tracer_provider() -> bool:
-    """Tell whether no global tracer provider is set; False if this release does not show it."""
+    """Return whether no global tracer provider is set; False if this release does not show it."""
     return getattr(trace, "_TRACER_PROVIDER", _UNKNOWN) is None
 
 
 def no_meter_provider() -> bool:
-    """Tell whether no global meter provider is set; False if this release does not show it."""
+    """Return whether no global meter provider is set; False if this release does not show it."""
     return getattr(_METERS, "_METER_PROVIDER", _UNKNOWN) is None
 
 
 def does_nothing(provider: object) -> bool:
-    """Tell whether a provider is one of the API's own, which stand in where none was set."""
+    """Return whether a provider is one of the API's own, which stand in where none was set."""
     return type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))

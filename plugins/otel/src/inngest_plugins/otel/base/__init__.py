@@ -1,0 +1,1 @@
+"""What nothing else of the plugin is below: ids, names, spans rewritten, requests' bodies."""
