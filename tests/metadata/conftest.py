@@ -12,7 +12,7 @@ import httpx
 import inngest
 import pytest
 
-from inngest_plugins.core import StackEntry
+from inngest_plugins.core import Call, Layer, Outcome, Plugin, StackEntry
 from inngest_plugins.local import LocalEngine, Run
 from inngest_plugins.metadata import MetadataPlugin
 
@@ -22,11 +22,12 @@ Fault = Callable[[httpx.Request], httpx.Response | None]
 
 @dataclasses.dataclass
 class Sent:
-    """One metadata request that left the app."""
+    """Metadata of one target that left the app: in a request, or with a step's operation."""
 
     run_id: str
     target: dict[str, Any]
     entries: list[dict[str, Any]]
+    rode: bool = False
 
 
 @dataclasses.dataclass
@@ -65,16 +66,43 @@ class Wire:
             del transport.handle_request
 
 
+class Rides(Plugin):
+    """Notes what the steps' operations carry, after all other plugins."""
+
+    layer = Layer.OBSERVE
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self.wire = wire
+
+    def transform_output(self, call: Call, outcome: Outcome) -> None:
+        if outcome.step is not None:
+            outcome.before_written(lambda: self.note(call, outcome))
+
+    def note(self, call: Call, outcome: Outcome) -> None:
+        assert outcome.step is not None
+        targets: dict[str, dict[str, Any]] = {"run": {}, "step": {"step_id": outcome.step.id}}
+        targets["step_attempt"] = {**targets["step"], "step_attempt": call.attempt}
+        carried: dict[str, list[dict[str, Any]]] = {}
+        for entry in outcome.metadata or ():
+            kept = {name: entry[name] for name in ("kind", "op", "values")}
+            carried.setdefault(entry["scope"], []).append(kept)
+        for scope, entries in carried.items():
+            self.wire.sent.append(Sent(call.run_id, targets[scope], entries, rode=True))
+
+
 class App:
     """A client with the metadata plugin, and its functions."""
 
     def __init__(self, *plugins: StackEntry, **options: Any) -> None:
         self.plugin = MetadataPlugin(**options)
+        self.wire = Wire()
         self.client = inngest.Inngest(
-            app_id="app", is_production=False, middleware=[self.plugin, *plugins]
+            app_id="app",
+            is_production=False,
+            middleware=[self.plugin, *plugins, Rides(self.wire)],
         )
         self.functions: list[inngest.Function[Any]] = []
-        self.wire = Wire()
 
     def function(self, fn_id: str = "fn", **options: Any) -> Callable[[Any], Any]:
         """Register a function, triggered by the event of its id."""

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.metadata import MetadataPlugin, MetadataValueError, metadata
-from inngest_plugins.metadata._json import same
-from inngest_plugins.metadata._ops import Document, apply, check
-from inngest_plugins.metadata._paths import parse
+from inngest_plugins.metadata._operations import Document, apply, check
+from inngest_plugins.metadata._values import parse, same
 
 DEFAULT = "userland.default"
 

@@ -311,3 +311,57 @@ async def test_a_cancelled_request_leaves_no_thread(make_app: type[App]) -> None
         if alive():
             await asyncio.sleep(0.05)
     assert alive() == []
+
+
+@pytest.mark.parametrize("status", ["Completed", "Failed", "Cancelled"])
+async def test_following_a_run_that_has_ended_ends_at_once(
+    make_app: type[App], status: str
+) -> None:
+    """A subscription to a run that is over, however it ended, yields nothing and ends."""
+    app = make_app(realtime=True)
+
+    @app.function(retries=0)
+    async def fn(ctx: inngest.Context) -> None:
+        metadata.set("a", 1)
+        if status == "Failed":
+            raise ValueError("no")
+        if status == "Cancelled":
+            await ctx.step.wait_for_event("wait", event="never", timeout=3_600_000)
+
+    async with app.engine() as engine:
+        await engine.send(inngest.Event(name="fn"))
+        (run,) = engine.runs
+        if status == "Cancelled":
+            await engine.idle()
+            await engine.cancel(run)
+        await engine.settle()
+        assert engine.runs[0].status == status
+        for following in (
+            subscribe(run.id, source=engine),
+            subscribe_stream(run.id, "tokens", source=engine),
+        ):
+            assert await asyncio.wait_for(events_of(following), 5) == []
+
+
+async def test_a_run_that_is_cancelled_while_followed_ends_the_subscription(
+    make_app: type[App],
+) -> None:
+    """A cancelled run says nothing itself: its last snapshot has the last values and the status."""
+    app = make_app(realtime=True)
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> None:
+        metadata.set("a", 1)
+        await ctx.step.wait_for_event("wait", event="never", timeout=3_600_000)
+
+    async with app.engine() as engine:
+        await engine.send(inngest.Event(name="fn"))
+        run_id = engine.runs[0].id
+        following = asyncio.create_task(events_of(subscribe(run_id, source=engine)))
+        await asyncio.sleep(0)
+        await engine.idle()
+        await engine.cancel(engine.runs[0])
+        snapshots = await asyncio.wait_for(following, 10)
+    assert snapshots == [{"a": 1}, {"a": 1}]
+    assert [snapshot.status for snapshot in snapshots] == ["running", "cancelled"]
+    assert snapshots[-1].final

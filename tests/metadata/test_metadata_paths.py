@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inngest_plugins.metadata import MetadataKeyError
-from inngest_plugins.metadata._paths import parse, render, top_level
+from inngest_plugins.metadata._values import parse, render
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,3 @@ paths = st.tuples(names, st.lists(names | st.integers(0, 99_999), max_size=4)).m
 def test_a_rendered_path_reads_back(path: tuple[str | int, ...]) -> None:
     """`parse` undoes `render` for every path."""
     assert parse(render(path)) == path
-
-
-def test_an_empty_path_has_no_top_level_key() -> None:
-    """A path without segments is a programming error, not a key."""
-    with pytest.raises(ValueError, match="empty path"):
-        top_level(())

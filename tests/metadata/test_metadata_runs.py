@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import inngest
 import pytest
+from tests.core.core_protocol import synchronous
 
-from inngest_plugins.core import Call, Hooks, Layer, Memo, Outcome, Plugin
+from inngest_plugins.core import Call, Hooks, Layer, Memo, Outcome, Plugin, SealedPlace, Step
 from inngest_plugins.metadata import (
     MetadataContextError,
     MetadataKeyError,
@@ -524,6 +525,25 @@ class Scrambler(Plugin):
             outcome.output = base64.b64encode(json.dumps(outcome.output).encode()).decode()
 
 
+def unscrambled(value: str) -> Any:
+    """Return what `Scrambler` was given."""
+    return json.loads(base64.b64decode(value))
+
+
+class LazyScrambler(Scrambler):
+    """The same, opening what the function reaches, when it does."""
+
+    def transform_input(self, call: Call) -> None:
+        return
+
+    def transform_memo(self, call: Call, step: Step) -> None:
+        if step.memo is not None and isinstance(step.memo.data, str):
+            step.memo = Memo(data=unscrambled(step.memo.data))
+
+    def open_sealed(self, value: Any, place: SealedPlace) -> Any:
+        return unscrambled(value) if isinstance(value, str) else value
+
+
 class Contract(Plugin):
     """Stands for validation: notes every value it is shown."""
 
@@ -825,3 +845,73 @@ async def test_a_run_inside_of_another_run_s_step_is_its_own(app: App) -> None:
         inner_engine.append(engine)
         run = await engine.run(inngest.Event(name="outer"), function="outer")
     assert run.output == [{"who": "inner"}, {"who": "outer"}]
+
+
+@pytest.mark.parametrize("sync", [False, True])
+@pytest.mark.parametrize("kind", ["step", "code", "invoke", "nested"])
+async def test_the_other_steps_of_a_failed_group_count(
+    make_app: type[App], kind: str, sync: bool
+) -> None:
+    """A group's error that is caught loses nothing of the steps behind the one that failed.
+
+    The function never reaches them, yet they have run: program and dashboard agree on all that
+    succeeded, in the order of the program, on every replay and behind encryption.
+    """
+    app = make_app(LazyScrambler())
+    seen: list[Any] = []
+
+    def work(name: str) -> Any:
+        def handler() -> None:
+            metadata.run().increment("done").set("last", name)
+            metadata.set("mine", name)
+            if name == "failing":
+                raise ValueError("no")
+
+        return handler
+
+    def read() -> Any:
+        return [metadata.run().get("done"), metadata.get("done"), metadata.get("last")]
+
+    @app.function("failing-fn", retries=0)
+    async def invoked(ctx: inngest.Context) -> None:
+        raise ValueError("no")
+
+    async def body(ctx: Any) -> Any:
+        async def step(name: str) -> None:
+            await ctx.step.run(name, work(name))
+
+        async def failing() -> None:
+            if kind == "invoke":
+                await ctx.step.invoke("call", function=invoked, timeout=5000)
+            elif kind == "code":
+                await ctx.step.run("fine", lambda: None)
+                raise ValueError("in the branch")
+            elif kind == "nested":
+                await ctx.group.parallel((lambda: step("failing"), lambda: step("inner")))
+            else:
+                await step("failing")
+
+        await ctx.step.run("before", work("before"))
+        try:
+            await ctx.group.parallel(
+                (lambda: step("first"), failing, lambda: step("second"), lambda: step("third"))
+            )
+        except (inngest.StepError, ValueError):
+            metadata.increment("caught")
+        seen.append(read())
+        await ctx.step.run("after", work("after"))
+        await ctx.group.parallel((lambda: step("x"), lambda: step("y")))
+        return read()
+
+    async def fn(ctx: inngest.Context) -> Any:
+        return await body(ctx)
+
+    app.function(retries=0)(synchronous(body) if sync else fn)
+    run = await app.run()
+    assert run.status == "Completed", run.error
+    before = 4 + (kind == "nested")
+    assert seen == [[before, before, "third"]] * len(seen)
+    assert len(seen) >= 3
+    assert unscrambled(run.output) == [before + 3, before + 3, "y"]
+    assert shown(run) == {"done": before + 3, "last": "y", "caught": 1}
+    assert shown(run, "second") == {"mine": "second"}

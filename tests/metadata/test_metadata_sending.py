@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import inngest
 import pytest
+from tests.core.core_protocol import synchronous
 
-from inngest_plugins.core import Call, Hooks
+from inngest_plugins.checkpoint import CheckpointPlugin
+from inngest_plugins.core import Call, Hooks, Layer
 from inngest_plugins.metadata import (
     Limits,
     MetadataClient,
@@ -79,6 +81,97 @@ async def test_each_scope_is_one_request_with_what_is_new(app: App) -> None:
         ({"step_id": "s"}, [{"kind": DEFAULT, "op": "merge", "values": {"n": 99, "m": 99}}]),
         ({}, [{"kind": DEFAULT, "op": "merge", "values": {"c": 3}}]),
     ]
+    assert [sent.rode for sent in app.wire.sent] == [True, True, False]
+
+
+@pytest.mark.parametrize("buffer", [1, 3])
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_delivered_step_makes_no_request_of_its_own(
+    make_app: type[App], buffer: int, sync: bool
+) -> None:
+    """Under a delivery the operations carry what is new; what they cannot carry is sent."""
+    app = make_app(CheckpointPlugin(buffer=buffer))
+
+    def work(name: str) -> None:
+        metadata.set("last", name).run().set("phase", name)
+        metadata.run(OTHER_RUN).increment("done")
+        if name == "c":
+            metadata.step("a").set("seen by", "c")
+
+    async def body(ctx: Any) -> Any:
+        for name in "abcd":
+            metadata.set("next", name)
+            await ctx.step.run(name, work, name)
+        metadata.set("next", None)
+        return metadata.current()
+
+    async def fn(ctx: inngest.Context) -> Any:
+        return await body(ctx)
+
+    app.function()(synchronous(body) if sync else fn)
+    run = await app.run()
+    assert run.status == "Completed", run.error
+    assert len(run.requests) == 1
+    assert run.output == {"next": None, "last": "d", "phase": "d", "seen by": "c"}
+    assert run.metadata["run"][DEFAULT] == {"next": None, "phase": "d"}
+    assert run.metadata["a"][DEFAULT] == {"last": "a", "seen by": "c"}
+    own = [sent for sent in app.wire.sent if sent.run_id == run.id]
+    assert [(sent.target, sent.entries[0]["values"]) for sent in own if not sent.rode] == [
+        ({"step_id": "a"}, {"seen by": "c"}),
+        ({}, {"next": None}),
+    ]
+    assert sum(
+        entry["values"]["done"]
+        for sent in app.wire.sent
+        for entry in sent.entries
+        if sent.run_id == OTHER_RUN
+    ) == len("abcd")
+
+
+async def test_an_operation_that_waits_brings_no_older_values(make_app: type[App]) -> None:
+    """What is flushed while steps wait for their delivery is sent again with a later step."""
+    app = make_app(CheckpointPlugin(buffer=2))
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> None:
+        async def work(name: str) -> None:
+            metadata.run().set("by", name)
+
+        async def nothing() -> None:
+            pass
+
+        await ctx.step.run("a", work, "a")
+        metadata.set("by", "the body")
+        await metadata.flush()
+        await ctx.step.run("b", nothing)
+
+    run = await app.run()
+    assert len(run.requests) == 1
+    assert run.metadata["run"][DEFAULT] == {"by": "the body"}
+
+
+async def test_a_hook_s_last_word_rides_too(make_app: type[App]) -> None:
+    """What a hook records after the step's outcome wins over what the step recorded."""
+    hooks = Hooks("late", layer=Layer.OBSERVE, fail_open=False)
+
+    @hooks.before_response
+    def last(call: Call) -> None:
+        metadata.set("by", "hook")
+
+    app = make_app(hooks)
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> None:
+        async def work() -> None:
+            metadata.run().set("by", "step")
+
+        await ctx.step.run("a", work)
+        await ctx.step.sleep("nap", 1000)
+
+    async with app.engine() as engine:
+        await engine.send(inngest.Event(name="fn"))
+        await engine.settle()
+    assert [sent.entries[0]["values"] for sent in app.wire.sent if sent.rode] == [{"by": "hook"}]
 
 
 async def test_kinds_of_one_scope_share_a_request(app: App) -> None:
@@ -111,15 +204,18 @@ async def test_an_unreachable_engine_does_not_fail_the_run(
             if number == 1:
                 app.wire.fault = None
 
+        await ctx.step.sleep("nap", 1000)
         await ctx.step.run("s0", step, 0)
-        await ctx.step.run("s1", step, 1)
         metadata.set("changes", 2)
+        await ctx.step.sleep("another nap", 1000)
+        await ctx.step.run("s1", step, 1)
+        metadata.set("changes", 3)
         return metadata.current()
 
     with caplog.at_level(logging.WARNING, "inngest_plugins.metadata"):
         run = await app.run()
-    assert run.output == {"early": 1, "changes": 2, "number": 1}
-    assert run.metadata["run"][DEFAULT] == {"early": 1, "changes": 2}
+    assert run.output == {"early": 1, "changes": 3, "number": 1}
+    assert run.metadata["run"][DEFAULT] == {"early": 1, "changes": 3}
     assert run.metadata["s0"][DEFAULT] == {"number": 0}
     assert run.metadata["s1"][DEFAULT] == {"number": 1}
     warnings = [record for record in caplog.records if "was not sent" in record.message]
@@ -547,3 +643,44 @@ async def test_another_run_s_metadata_can_be_replaced(app: App) -> None:
         {"kind": DEFAULT, "op": "set", "values": {"b": 2}},
         {"kind": "userland.x", "op": "delete", "values": {"d": None}},
     ]
+
+
+async def test_a_step_without_an_id_is_shown_with_the_run(
+    app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine has no address for a step whose id is empty; nothing of it is lost or refused."""
+    left = 1
+
+    @app.function(retries=1)
+    async def fn(ctx: inngest.Context) -> Any:
+        metadata.set("of", "the run")
+
+        async def first() -> None:
+            nonlocal left
+            metadata.set("number", 1).increment("tries")
+            if left:
+                left -= 1
+                raise ValueError("again")
+
+        async def second() -> None:
+            metadata.set("number", 2)
+
+        await ctx.step.run("", first)
+        await ctx.step.run("", second)
+        return [metadata.get("number"), metadata.step("").get("number")]
+
+    run = await app.run()
+    assert run.output == [2, 1]
+    found = dict(run.metadata)
+    # Older releases of the SDK call the second one ":1", which is an address.
+    addressed = found.pop(":1", None)
+    assert addressed in (None, {DEFAULT: {"number": 2}})
+    assert found == {
+        "run": {
+            DEFAULT: {"of": "the run"},
+            f"{DEFAULT}.unnamed-step@0": {"number": 1, "tries": 1},
+            f"{DEFAULT}.unnamed-step": {"number": 1, "tries": 1},
+            **({f"{DEFAULT}.unnamed-step:1": {"number": 2}} if addressed is None else {}),
+        }
+    }
+    assert [record for record in caplog.records if record.levelname != "INFO"] == []

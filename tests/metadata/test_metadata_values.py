@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inngest_plugins.metadata import MetadataValueError
-from inngest_plugins.metadata._json import copy, dumps, normalize, number, same, size
+from inngest_plugins.metadata._values import copy, dumps, normalize, number, same, size
 
 values = st.recursive(
     st.none()

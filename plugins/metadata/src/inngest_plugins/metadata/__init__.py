@@ -1,6 +1,11 @@
-"""What a run says about itself while it runs: structured metadata of runs and steps."""
+"""Structured metadata of runs and steps, updated while the run runs."""
+
+from typing import TYPE_CHECKING
+
+import inngest_plugins.core
 
 from ._client import MetadataClient, PendingMetadata
+from ._current import Metadata, OtherMetadata, ScopeMetadata, metadata
 from ._errors import (
     MetadataContextError,
     MetadataError,
@@ -10,12 +15,13 @@ from ._errors import (
     MetadataTargetError,
     MetadataValueError,
 )
-from ._limits import Limits
+from ._live import Snapshot, subscribe, subscribe_stream
 from ._plugin import MetadataPlugin
-from ._proxy import Metadata, metadata
-from ._subscribe import MessageSource, Snapshot, subscribe, subscribe_stream
-from ._targets import OtherMetadata, ScopeMetadata
 from ._typed import TypedView
+from ._values import Limits
+
+if TYPE_CHECKING:
+    from inngest_plugins.core import MessageSource
 
 __all__ = [
     "Limits",
@@ -39,3 +45,10 @@ __all__ = [
     "subscribe",
     "subscribe_stream",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Only those who subscribe need realtime, which is a third of what importing all would cost.
+    if name == "MessageSource":
+        return inngest_plugins.core.MessageSource
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 import inngest
 
+from ._changes import StepRef
 from ._errors import MetadataSendError
-from ._limits import DEFAULT_KIND, Limits, check_key, check_run_id, checked_limits, wire_kind
-from ._ops import Document, Operation
-from ._outgoing import StepRef, Target, Update, Updates
-from ._sender import Sender
-from ._subscribe import MessageSource, Snapshot, subscribe, subscribe_stream
-from ._writes import Writes
+from ._live import Snapshot, subscribe, subscribe_stream
+from ._operations import Operation, Take, Writes
+from ._sender import Sender, Target, Updates
+from ._values import Json, Limits, check_run_id, checked_limits
 
 if TYPE_CHECKING:
-    from ._json import Json
+    from inngest_plugins.core import MessageSource
 
 
 class MetadataClient:
@@ -54,7 +52,7 @@ class MetadataClient:
             kind: the namespace.
 
         Raises:
-            MetadataKeyError: `run_id` is no ULID.
+            MetadataKeyError: `run_id` is not a ULID.
         """
         return PendingMetadata(
             self._client,
@@ -96,15 +94,15 @@ class PendingMetadata(Writes):
         limits: Limits,
         timeout: float,
     ) -> None:
+        super().__init__(kind)
         self._client = client
         self._updates = updates
         self._target = target
-        self._kind = DEFAULT_KIND if kind is None else kind
         self._limits = limits
         self._timeout = timeout
 
     def step(self, step_id: str, index: int = 0, *, kind: str | None = None) -> PendingMetadata:
-        """Choose a step of the run; what is written to it is sent along with the rest.
+        """Choose a step of the run. `send` sends its writes along with the rest.
 
         Args:
             step_id: the step's id.
@@ -127,6 +125,9 @@ class PendingMetadata(Writes):
             MetadataSendError: some of it did not arrive. What did not is kept, so that `send` can
                 be called again; increments are not kept when they may have arrived.
         """
+        # Imported when it is used, as everywhere here: programs may do without (`startup`).
+        import anyio.to_thread
+
         await anyio.to_thread.run_sync(self.send_sync)
 
     def send_sync(self) -> None:
@@ -140,17 +141,9 @@ class PendingMetadata(Writes):
             self._updates.follow(sender.left(self._client))
             raise MetadataSendError(f"metadata of run {self._target.run_id}: {'; '.join(problems)}")
 
-    def _write(self, kind: str | None, *operations: Operation) -> None:
-        for _, path, _ in operations:
-            check_key(path, self._limits.key_bytes)
+    def _taker(self) -> tuple[Limits, Take]:
+        return self._limits, self._take
+
+    def _take(self, wire: str, operations: tuple[Operation, ...]) -> None:
         for operation in operations:
-            self._update(kind).write(operation)
-
-    def _replace(self, kind: str | None, values: Document) -> None:
-        for key in values:
-            check_key((key,), self._limits.key_bytes)
-        self._update(kind).replace(values)
-
-    def _update(self, kind: str | None) -> Update:
-        wire = wire_kind(self._kind if kind is None else kind, self._limits.kind_bytes)
-        return self._updates.to(self._target, wire)
+            self._updates.to(self._target, wire).write(operation)

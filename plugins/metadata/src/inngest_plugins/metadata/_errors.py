@@ -1,4 +1,4 @@
-"""What can go wrong with metadata, and never is a network failure inside a run."""
+"""The errors of this plugin. A network failure raises none inside a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class MetadataKeyError(MetadataError, ValueError):
 
 
 class MetadataValueError(MetadataError, ValueError):
-    """A value is not JSON, or does not fit what the key already holds."""
+    """A value is not JSON, or does not fit what the key holds."""
 
 
 class MetadataLimitError(MetadataError, ValueError):

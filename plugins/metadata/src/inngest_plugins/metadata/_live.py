@@ -1,9 +1,8 @@
-"""Tells subscribers what changes, while it changes.
+"""A run's changes while it runs: published by its requests, followed by subscribers.
 
-A run's realtime channel is its id. Snapshots go out on the topic `metadata`, each with all that the
-run has recorded so far, so that a late subscriber needs no history; changes that come faster than
-requests are folded into the next snapshot. The chunks of a stream go out on a topic of their own,
-in order, none left out.
+A run's realtime channel is its id. The topic `metadata` has snapshots, each with all that the run
+has recorded so far, so a late subscriber needs no history. Changes that are faster than the
+requests share a snapshot. The chunks of a stream have a topic of their own, in order and complete.
 """
 
 from __future__ import annotations
@@ -11,45 +10,39 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import inngest
 
-from inngest_plugins.core import EngineApi
+import inngest_plugins.core
+from inngest_plugins.core import Call
 
-from ._json import Json, dumps
-from ._limits import DEFAULT_KIND
-from ._ops import Document
+from ._errors import MetadataContextError, MetadataSendError
+from ._operations import Document
+from ._values import DEFAULT_KIND, Json, check_run_id, normalize, shown_kind
+
+if TYPE_CHECKING:
+    from inngest_plugins.core import MessageSource, RealtimeEvent, RealtimeTiming
+
+ChunkT = TypeVar("ChunkT")
 
 _logger = logging.getLogger("inngest_plugins.metadata")
 
-SNAPSHOT_TOPIC: Final = "metadata"
+_SNAPSHOT_TOPIC: Final = "metadata"
 _STREAM_TOPIC: Final = "metadata.stream."
-MAX_MESSAGE_BYTES: Final = 512 * 1024
-"""The server cuts longer messages off (`MaxStreamingMessageSizeBytes`)."""
+_TIMING: RealtimeTiming | None = None
 
 
-def stream_topic(name: str) -> str:
-    """Return the topic of a stream's chunks."""
-    return _STREAM_TOPIC + name
-
-
-def snapshot_message(run_id: str, views: dict[str, Document], status: str) -> Json:
-    """Return the data of a snapshot message.
-
-    Args:
-        run_id: the run.
-        views: everything it has recorded, by wire kind.
-        status: "running", "completed" or "failed".
-    """
-    kinds = {kind.removeprefix("userland."): view for kind, view in views.items()}
+def _snapshot_message(run_id: str, views: dict[str, Document], status: str) -> Json:
+    kinds = {shown_kind(kind): view for kind, view in views.items()}
     kinds.setdefault(DEFAULT_KIND, {})
     return {"run_id": run_id, "status": status, "kinds": kinds}
 
 
 class Publisher:
-    """Publishes for one request, from a thread of its own that is only started when needed.
+    """Publishes for one request, from a thread that starts with the first message.
 
     Args:
         client: whose engine.
@@ -65,7 +58,9 @@ class Publisher:
         views: Callable[[], dict[str, Document]],
         timeout: float,
     ) -> None:
-        self._api = EngineApi(client, timeout=timeout, attempts=2)
+        # The names of realtime are looked up where they are used, as most programs publish
+        # nothing: they are a third of what importing this package would cost (`startup`).
+        self._realtime = inngest_plugins.core.RealtimeConnection(client, timeout=timeout)
         self._run_id = run_id
         self._views = views
         self._condition = threading.Condition()
@@ -89,7 +84,7 @@ class Publisher:
         data: dict[str, Json] = {"stream": name, "index": index}
         data["end" if last else "chunk"] = True if last else chunk
         with self._condition:
-            self._messages.append((stream_topic(name), data))
+            self._messages.append((_STREAM_TOPIC + name, data))
             self._wake()
 
     def drain(self) -> None:
@@ -99,7 +94,7 @@ class Publisher:
                 self._condition.wait()
 
     def close(self, status: str) -> None:
-        """Publish what is left and let the thread go.
+        """Publish the rest and end the thread.
 
         Args:
             status: "running" when the run goes on, else how it ended, which is published.
@@ -116,7 +111,7 @@ class Publisher:
             self._thread.join()
 
     def abandon(self) -> None:
-        """Let the thread go without waiting for it or for what is left."""
+        """End the thread without publishing the rest."""
         with self._condition:
             self._messages.clear()
             self._changed = False
@@ -148,33 +143,174 @@ class Publisher:
             # they announce a change, and reading takes that lock.
             if snapshot:
                 views = self._views()
-                messages.append((SNAPSHOT_TOPIC, snapshot_message(self._run_id, views, status)))
+                messages.append((_SNAPSHOT_TOPIC, _snapshot_message(self._run_id, views, status)))
             for topic, data in messages:
                 self._publish(topic, data)
 
     def _publish(self, topic: str, data: Json) -> None:
-        problem: str | None
-        body = dumps(data).encode()
-        if len(body) > MAX_MESSAGE_BYTES:
-            problem = f"a message of {len(body)} bytes exceeds the server's {MAX_MESSAGE_BYTES}"
-        else:
-            try:
-                response = self._api.request_sync(
-                    "POST",
-                    "/v1/realtime/publish",
-                    params={"channel": self._run_id, "topic": topic, "run_id": self._run_id},
-                    content=body,
-                    headers={"Content-Type": "application/json"},
+        try:
+            self._realtime.publish_sync(self._run_id, topic, data, run_id=self._run_id)
+        except inngest_plugins.core.RealtimeError as err:
+            if not self._silent:
+                self._silent = True
+                _logger.warning(
+                    "subscribers of run %s missed a message: %s. The run is not affected; further "
+                    "failures of this request are not logged",
+                    self._run_id,
+                    err,
                 )
-                status = response.status_code
-                problem = None if status < 400 else f"the engine answered {status}"
-            except Exception as err:
-                problem = str(err)
-        if problem is not None and not self._silent:
-            self._silent = True
-            _logger.warning(
-                "subscribers of run %s missed a message: %s. The run is not affected; further "
-                "failures of this request are not logged",
-                self._run_id,
-                problem,
-            )
+
+
+async def forward(
+    name: str, chunks: AsyncIterable[ChunkT], publisher: Publisher | None
+) -> AsyncIterator[ChunkT]:
+    """Yield chunks on, and publish each if there is a publisher."""
+    index = 0
+    try:
+        async for chunk in chunks:
+            if publisher is not None:
+                publisher.chunk(name, index, normalize(chunk, f"stream {name!r}"), last=False)
+                index += 1
+            yield chunk
+    finally:
+        if publisher is not None:
+            publisher.chunk(name, index, None, last=True)
+
+
+class Snapshot(dict[str, Any]):
+    """Everything a run has recorded up to a moment: the default kind's values, as a dict.
+
+    Attributes:
+        run_id: the run.
+        status: "running", "completed", "failed" or "cancelled".
+        kinds: the values by kind; the snapshot itself is `kinds["default"]`.
+    """
+
+    def __init__(self, run_id: str, status: str, kinds: Mapping[str, dict[str, Json]]) -> None:
+        super().__init__(kinds.get(DEFAULT_KIND, {}))
+        self.run_id = run_id
+        self.status = status
+        self.kinds = dict(kinds)
+
+    @property
+    def final(self) -> bool:
+        """Whether the run has ended, so that no snapshot follows."""
+        return self.status != "running"
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of run {self.run_id}, {self.status}: {dict.__repr__(self)}>"
+
+
+def subscribe(
+    run_id: str,
+    *,
+    client: inngest.Inngest | None = None,
+    source: MessageSource | None = None,
+) -> AsyncIterator[Snapshot]:
+    """Follow a run's metadata.
+
+    The run's function needs `MetadataPlugin(realtime=True)`. There is a snapshot for each change
+    from now on (fast changes share one), and each has everything. Changes before the subscription
+    are part of the next snapshot, not one of their own. The iteration ends with the run: the last
+    snapshot has `final` set, also when the run is cancelled. A run that has ended already yields
+    none.
+
+    Args:
+        run_id: the run.
+        client: whose engine; None for the client of the current run, or else one that is
+            configured by the environment (`INNGEST_DEV`, `INNGEST_SIGNING_KEY`, ...).
+        source: a `LocalEngine` in this process, in place of a server.
+
+    Yields:
+        Snapshots.
+
+    Raises:
+        MetadataContextError: the client is driven by a `LocalEngine`, which was not passed.
+        MetadataSendError: the engine refused the subscription, or could not be reached.
+    """
+    return _snapshots(run_id, _events(check_run_id(run_id), _SNAPSHOT_TOPIC, client, source))
+
+
+def subscribe_stream(
+    run_id: str,
+    name: str,
+    *,
+    client: inngest.Inngest | None = None,
+    source: MessageSource | None = None,
+) -> AsyncIterator[Json]:
+    """Follow the chunks that a run forwards with `metadata.stream(name, ...)`.
+
+    Ends with the stream. A step that is retried streams again from the start.
+
+    Args:
+        run_id: the run.
+        name: the stream's name.
+        client: see `subscribe`.
+        source: see `subscribe`.
+
+    Yields:
+        The chunks, in order, from the moment of the subscription on.
+
+    Raises:
+        MetadataContextError: see `subscribe`.
+        MetadataSendError: see `subscribe`.
+    """
+    return _chunks(run_id, _events(check_run_id(run_id), _STREAM_TOPIC + name, client, source))
+
+
+async def _snapshots(
+    run_id: str, events: AsyncGenerator[RealtimeEvent, None]
+) -> AsyncIterator[Snapshot]:
+    kinds: Mapping[str, dict[str, Json]] | None = None
+    async with aclosing(_translated(run_id, events)) as translated:
+        async for event in translated:
+            data = event.data if isinstance(event, inngest_plugins.core.RealtimeMessage) else None
+            if isinstance(data, dict) and isinstance(data.get("kinds"), dict):  # pyright: ignore[reportUnknownMemberType]
+                kinds = data["kinds"]
+                snapshot = Snapshot(run_id, str(data.get("status")), data["kinds"])  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+                yield snapshot
+                if snapshot.final:
+                    return
+            elif isinstance(event, inngest_plugins.core.RunEnded) and kinds is not None:
+                # It published no last snapshot: it was cancelled, or its worker died.
+                yield Snapshot(run_id, event.status.lower(), kinds)
+
+
+async def _chunks(run_id: str, events: AsyncGenerator[RealtimeEvent, None]) -> AsyncIterator[Json]:
+    async with aclosing(_translated(run_id, events)) as translated:
+        async for event in translated:
+            data = event.data if isinstance(event, inngest_plugins.core.RealtimeMessage) else None
+            if not isinstance(data, dict):
+                continue
+            if data.get("end"):  # pyright: ignore[reportUnknownMemberType]
+                return
+            if "chunk" in data:
+                yield data["chunk"]
+
+
+def _events(
+    run_id: str, topic: str, client: inngest.Inngest | None, source: MessageSource | None
+) -> AsyncGenerator[RealtimeEvent, None]:
+    if client is None:
+        call = Call.current()
+        client = call.client if call is not None else inngest.Inngest(app_id="metadata-subscriber")
+    return inngest_plugins.core.RealtimeConnection(client, timing=_TIMING).subscribe(
+        [inngest_plugins.core.RealtimeTopic(run_id, topic)], run_id=run_id, source=source
+    )
+
+
+async def _translated(
+    run_id: str, events: AsyncGenerator[RealtimeEvent, None]
+) -> AsyncGenerator[RealtimeEvent, None]:
+    """Yield the events; errors of the connection become this plugin's."""
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+    except inngest_plugins.core.EmbeddedEngineError as err:
+        raise MetadataContextError(
+            f"run {run_id}: the client is driven by a LocalEngine in this process; "
+            "pass it: subscribe(run_id, source=engine)"
+        ) from err
+    except inngest_plugins.core.RealtimeError as err:
+        raise MetadataSendError(f"run {run_id} cannot be subscribed to: {err}") from err

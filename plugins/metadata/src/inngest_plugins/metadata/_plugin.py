@@ -1,33 +1,33 @@
-"""The plugin: one run's metadata from request to request."""
+"""The plugin: carries a run's metadata from request to request."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Iterable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from contextvars import Token
-from types import TracebackType
-
-import anyio.to_thread
+from typing import Any, ClassVar, Final
 
 from inngest_plugins.core import Call, Layer, Outcome, Plugin, Stack, Step, check_switch
 
+from ._current import LENIENT
 from ._errors import MetadataKeyError
-from ._frame import Frame
-from ._limits import Limits, check_run_id, checked_limits
 from ._live import Publisher
-from ._proxy import RUNS
+from ._objects import ATTACHMENT
+from ._run_state import STATE, RunState
 from ._sender import Sender
-from ._state import ATTACHMENT, CURRENT, RUNNING, STATE, RunState
+from ._values import Limits, check_run_id, checked_limits
+
+_NOTHING: Final = contextlib.nullcontext()
 
 
 class MetadataPlugin(Plugin):
     """Structured metadata of runs and steps, updated while the run runs.
 
-    Record with `metadata`; see there. What a step records travels with its memoized result, so it
-    is there on every later replay, on any worker, and needs no store. What is new in a request goes
-    to the engine before the request is answered, where the dashboard shows it.
+    Record with `metadata`; see there. What a step records is stored beside its result, so every
+    later replay has it, on any worker, without a store. What is new in a request reaches the engine
+    with the step's operation, or else in requests of its own before the answer.
 
-    A failure to send never fails the run; what is wrong with the data raises where it is recorded.
+    A failure to send never fails the run; wrong data raises where it is recorded.
 
     Args:
         strict: whether using `metadata` outside of a run raises. False: it is ignored, in the whole
@@ -37,11 +37,12 @@ class MetadataPlugin(Plugin):
         timeout: seconds that one request to the engine may take.
 
     Raises:
-        TypeError: `limits` are no `Limits`, or a switch is neither True nor False.
-        ValueError: `timeout` is no positive number.
+        TypeError: `limits` is not a `Limits`, or a switch is neither True nor False.
+        ValueError: `timeout` is not a positive number.
     """
 
     layer = Layer.CONTEXT
+    one_per_list: ClassVar[bool] = True
     fail_open = True
     name = "metadata"
 
@@ -60,10 +61,10 @@ class MetadataPlugin(Plugin):
         self._timeout = timeout
         self._sender = Sender(self._limits, timeout)
         if not strict:
-            RUNS.be_lenient(self)
+            LENIENT.add(self)
 
     def transform_input(self, call: Call) -> Awaitable[None] | None:
-        """Open the run's metadata; it is closed, and sent, when the call ends."""
+        """Open the run's metadata; the end of the call closes and sends it."""
         state = RunState(call, self._limits, self._sender)
         link = call.event_attachment(ATTACHMENT)
         if isinstance(link, dict):
@@ -71,37 +72,51 @@ class MetadataPlugin(Plugin):
         if self._realtime:
             state.publisher = Publisher(call.client, call.run_id, state.snapshot, self._timeout)
         call[STATE] = state
-        call.set_context(CURRENT, state)
-        # Not a step's that the caller may be in: an engine in process may run one run inside of
-        # another's step.
-        call.set_context(RUNNING, None)
         if call.is_async:
             return call.enter_async(_AsyncSession(state))
         call.enter(_Session(state))
         return None
 
+    def transform_memo(self, call: Call, step: Step) -> None:
+        """Add what a step recorded when it ran."""
+        # A step that ran and was delivered in this request is there already.
+        if step.status == "memoized":
+            call[STATE].replay_step(step.memo_attachment(ATTACHMENT))
+
     def transform_step_input(self, call: Call, step: Step) -> None:
-        """Tell an invoked run who its parent and root are."""
+        """Send the ids of its parent and root along to an invoked or deferred run."""
         state = call.get(STATE)
-        if step.op == "InvokeFunction" and state is not None:
+        if step.op in ("InvokeFunction", "DeferAdd") and state is not None:
             root = state.root or call.run_id
             step.attach(ATTACHMENT, {"parent": call.run_id, "root": root})
 
     def around_step(self, call: Call, step: Step) -> AbstractContextManager[None]:
-        """Collect what the step's handler records."""
-        return _StepSession(call[STATE], step)
+        """Tell apart what the body recorded before the step."""
+        call[STATE].begin_step()
+        return _NOTHING
 
     def transform_output(self, call: Call, outcome: Outcome) -> None:
-        """Let what the step recorded travel with its result."""
+        """Store what the step recorded beside its result, and have its operation carry it."""
         state = call[STATE]
         state.outcome = outcome
-        if outcome.step is not None and outcome.error is None:
-            envelope = state.envelope_of(outcome.step)
-            if envelope is not None:
-                outcome.attach(ATTACHMENT, envelope)
+        if outcome.step is not None:
+            state.end_step(outcome, outcome.step)
+
+    def step_delivered(self, call: Call, step: Step) -> Awaitable[Any] | None:
+        """Send what the step's operation cannot carry, when the engine has its result."""
+        state = call[STATE]
+        updates = state.deliver_step(step)
+        if not updates:
+            return None
+        if call.is_async:
+            import anyio.to_thread
+
+            return anyio.to_thread.run_sync(state.send, updates)
+        state.send(updates)
+        return None
 
     def diagnose(self, stack: Stack) -> Iterable[str]:
-        """Warn that encryption does not cover what is sent to the dashboard."""
+        """Warn that encryption does not cover what the dashboard shows."""
         if stack.secret_payloads:
             yield (
                 "metadata is readable at the engine although this stack encrypts payloads: "
@@ -109,34 +124,8 @@ class MetadataPlugin(Plugin):
             )
 
 
-class _StepSession:
-    """Held open around a step's handler."""
-
-    __slots__ = ("_frame", "_state", "_step", "_token")
-
-    def __init__(self, state: RunState, step: Step) -> None:
-        self._state = state
-        self._step = step
-        self._frame: Frame | None = None
-        self._token: Token[Frame | None] | None = None
-
-    def __enter__(self) -> None:
-        self._frame = self._state.enter_step(self._step)
-        self._token = RUNNING.set(self._frame)
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._frame is not None and self._token is not None:
-            RUNNING.reset(self._token)
-            self._state.leave_step(self._frame, exc)
-
-
 class _Session(AbstractContextManager[None]):
-    """Held open during a call of a sync function; closing it sends what is new."""
+    """Sends new metadata at the end of a call of a sync function."""
 
     def __init__(self, state: RunState) -> None:
         self._state = state
@@ -162,6 +151,8 @@ class _AsyncSession(AbstractAsyncContextManager[None]):
     async def __aexit__(self, *exc: object) -> None:
         updates = self._state.conclude()
         if updates is not None:
+            import anyio.to_thread
+
             await anyio.to_thread.run_sync(self._state.deliver, updates, abandon_on_cancel=True)
 
 

@@ -1,4 +1,9 @@
-"""Takes updates to the engine: never twice what must not be, never at the cost of a run."""
+"""Metadata as the engine takes it, and the requests that take it there.
+
+The engine knows four operations, all on whole top-level keys: merge, set, delete and add (a
+numeric sum). Only add depends on what the engine has. A run's own metadata is sent as known
+values, which may arrive twice; add is for other runs' keys.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,8 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -15,14 +22,181 @@ import inngest
 
 from inngest_plugins.core import EngineApi, EngineApiError
 
-from ._json import dumps
-from ._limits import Limits
-from ._outgoing import Batch, Target, Updates
+from ._changes import Budget, Changes, Recording, StepRef
+from ._errors import MetadataTargetError
+from ._operations import Document, Operation
+from ._values import Json, Limits, dumps, render
 
 _logger = logging.getLogger("inngest_plugins.metadata")
 
-_KEPT_RUNS = 256
-_ADD_WAITS = (0.1, 0.5)
+_KEPT_RUNS: Final = 256
+_ADD_WAITS: Final = (0.1, 0.5)
+# Between a kind and the index of a step whose id is empty.
+_UNNAMED: Final = ".unnamed-step"
+
+
+class Target(NamedTuple):
+    """What metadata is attached to.
+
+    Attributes:
+        run_id: ULID of the run.
+        step: a step of it; None for the run itself.
+        attempt: an attempt of the step that failed and was retried; None for its last one.
+    """
+
+    run_id: str
+    step: StepRef | None = None
+    attempt: int | None = None
+
+    @property
+    def address(self) -> tuple[Target, str]:
+        """The engine's address, and what to add to the kind there.
+
+        The engine takes an empty step id for none, so such a step is shown with its run.
+        """
+        if self.step is None or self.step.id:
+            return self, ""
+        use = f":{self.step.use}" if self.step.use else ""
+        attempt = "" if self.attempt is None else f"@{self.attempt}"
+        return Target(self.run_id), f"{_UNNAMED}{use}{attempt}"
+
+    def to_json(self) -> Json:
+        """Return the `target` of the request's body."""
+        if self.step is None:
+            return {}
+        fields = {"step_index": self.step.use or None, "step_attempt": self.attempt}
+        return {"step_id": self.step.id} | {k: v for k, v in fields.items() if v is not None}
+
+    def __str__(self) -> str:
+        if self.step is None:
+            return f"run {self.run_id}"
+        return f"step {self.step.id!r} of run {self.run_id}"
+
+
+def entries_of(kind: str, changes: Changes) -> list[Json]:
+    """Return changes as the engine's operations, at most one of each kind."""
+    values, deleted, others = changes.parts()
+    entries: list[tuple[str, Document]] = [
+        ("delete", dict.fromkeys(deleted)),
+        ("set" if changes.replaced else "merge", values),
+        ("add", {str(path[0]): amount for _, path, amount in others}),
+    ]
+    return [
+        {"kind": kind, "op": op, "values": dict(changed)}
+        for op, changed in entries
+        if changed or op == "set"
+    ]
+
+
+class Update(Recording):
+    """What the engine is to do to one kind of metadata of one target.
+
+    Its document is what the update itself sets: the engine has the rest.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, limits: Limits, what: str) -> None:
+        super().__init__(None, {}, Budget(limits), what)
+
+    def write(self, operation: Operation) -> None:
+        """Add an operation on metadata whose present value is not known: another run's.
+
+        Raises:
+            MetadataTargetError: the engine cannot do that without knowing the present value.
+            MetadataLimitError: the update would be too large.
+        """
+        code, path, _ = operation
+        if len(path) > 1 or code in ("append", "remove"):
+            raise MetadataTargetError(
+                f"metadata {render(path)} of {self.what}: the engine can only set, delete and "
+                "increment whole top-level keys of metadata that is written from elsewhere; what "
+                "is nested in it, and the items of its lists, cannot be changed without a race. "
+                "Give every writer a key of its own, or write from the run itself"
+            )
+        self._budget.spend(self._address, self.what, operation)
+        self.note(operation)
+
+    def show(self, document: Document, keys: Iterable[str], *, replaced: bool = False) -> None:
+        """Bring the engine up to date with an object whose value is known.
+
+        Args:
+            document: the object.
+            keys: the top-level keys that have changed; those that it lacks are deleted.
+            replaced: whether all of it is new.
+        """
+        if replaced:
+            self.note(("replace", (), document))
+        else:
+            for key in keys:
+                if key in document:
+                    self.note(("set", (key,), document[key]))
+                else:
+                    self.note(("delete", (key,), None))
+
+    @property
+    def adds(self) -> list[Operation]:
+        """The increments of unknown values."""
+        return self.changes.parts()[2]
+
+    def drop_adds(self) -> None:
+        """Forget the increments of unknown values."""
+        for _, path, _ in self.adds:
+            del self.changes.by_key[str(path[0])]
+
+
+class Updates(dict[tuple[Target, str], Update]):
+    """Updates by target and wire kind."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self.limits = limits
+
+    def __bool__(self) -> bool:
+        return any(update.changes for update in self.values())
+
+    def to(self, target: Target, kind: str) -> Update:
+        """Return the update of one target and wire kind."""
+        if (target, kind) not in self:
+            self[target, kind] = Update(self.limits, str(target))
+        return self[target, kind]
+
+    def follow(self, later: Updates) -> None:
+        """Add later updates."""
+        for (target, kind), update in later.items():
+            known = self.to(target, kind)
+            for operation in update.changes:
+                known.note(operation)
+
+    def take(self, targets: Iterable[Target]) -> Updates:
+        """Move the updates of these of the engine's addresses out of here."""
+        addresses, taken = set(targets), Updates(self.limits)
+        for key in [key for key in self if key[0].address[0] in addresses]:
+            taken[key] = self.pop(key)
+        return taken
+
+    def split_adds(self) -> Updates:
+        """Move the increments to updates of their own."""
+        adds = Updates(self.limits)
+        for (target, kind), update in self.items():
+            for operation in update.adds:
+                adds.to(target, kind).note(operation)
+            update.drop_adds()
+        return adds
+
+    def entries(self) -> Iterator[tuple[Target, list[Json]]]:
+        """Yield the entries of each kind that has some, with the engine's address."""
+        for (target, kind), update in self.items():
+            address, suffix = target.address
+            if found := entries_of(kind + suffix, update.changes):
+                yield address, found
+
+    def batches(self) -> dict[Target, list[Json]]:
+        """Return the entries of each request, by target."""
+        batches: dict[Target, list[Json]] = {}
+        for target, found in self.entries():
+            batches.setdefault(target, []).extend(found)
+        return batches
 
 
 class _Fate(enum.Enum):
@@ -32,8 +206,18 @@ class _Fate(enum.Enum):
     UNKNOWN = enum.auto()
 
 
+class _Outbox:
+    """What one client could not send: of runs that go on, and all else."""
+
+    __slots__ = ("others", "runs")
+
+    def __init__(self, limits: Limits) -> None:
+        self.runs: OrderedDict[str, Updates] = OrderedDict()
+        self.others = Updates(limits)
+
+
 class Sender:
-    """Sends updates, and keeps what could not be sent for the next flush.
+    """Sends updates, and keeps what could not be sent for the next time.
 
     Args:
         limits: sizes to keep.
@@ -49,21 +233,23 @@ class Sender:
         )
         self._silent = False
 
-    def pending(self, client: inngest.Inngest, run_id: str) -> Updates:
-        """Take what an earlier request of this run could not send."""
+    def pending(self, client: inngest.Inngest, run_id: str) -> Updates | None:
+        """Take what an earlier request of this run could not send; None for nothing."""
+        outbox = self._outboxes.get(client)
+        if outbox is None:
+            return None
         with self._lock:
-            return self._outbox(client).runs.pop(run_id, None) or Updates(self._limits)
+            return outbox.runs.pop(run_id, None)
 
     def has_pending(self, client: inngest.Inngest) -> bool:
-        """Tell whether there is something to send that no run will ask for."""
-        with self._lock:
-            outbox = self._outboxes.get(client)
-            return outbox is not None and bool(outbox.others)
+        """Return whether something waits that belongs to no request to come."""
+        outbox = self._outboxes.get(client)
+        return outbox is not None and bool(outbox.others)
 
     def left(self, client: inngest.Inngest) -> Updates:
         """Take what could not be sent and belongs to no request to come."""
         with self._lock:
-            outbox = self._outbox(client)
+            outbox = self._outboxes.setdefault(client, _Outbox(self._limits))
             taken, outbox.others = outbox.others, Updates(self._limits)
             return taken
 
@@ -75,58 +261,53 @@ class Sender:
         Args:
             client: whose engine.
             updates: what to send.
-            run_id: the run whose request this is. What cannot be sent of its own metadata waits
-                for its next request, which knows the values of then; all else waits for anybody's.
+            run_id: the run of this request. What cannot be sent of its own metadata waits for its
+                next request, which knows the values of then; all else waits for any request.
             ended: whether the run is over.
 
         Returns:
             One sentence for each request that failed; also logged, once until one succeeds.
         """
-        with self._lock:
-            outbox = self._outbox(client)
-            everything, outbox.others = outbox.others, Updates(self._limits)
+        everything = self.left(client)
         everything.follow(updates)
         problems: list[str] = []
-        for batch in everything.batches():
-            fate, problem = self._post(client, batch)
+        for target, entries in everything.batches().items():
+            fate, problem = self._post(client, target, entries)
             if problem is not None:
                 problems.append(problem)
             if fate in (_Fate.UNSENT, _Fate.UNKNOWN):
-                kept = everything.take(batch.target)
+                kept = everything.take([target])
                 if fate is _Fate.UNKNOWN:
-                    kept.drop_adds()
-                self._keep(outbox, batch.target, kept, run_id=run_id, ended=ended)
+                    kept.split_adds()
+                is_own = run_id is not None and run_id == target.run_id and target.attempt is None
+                self._keep(client, target, kept, of_run=is_own and not ended)
         return problems
 
     def _keep(
-        self, outbox: _Outbox, target: Target, kept: Updates, *, run_id: str | None, ended: bool
+        self, client: inngest.Inngest, target: Target, kept: Updates, *, of_run: bool
     ) -> None:
         with self._lock:
-            if (
-                run_id is not None
-                and run_id == target.run_id
-                and target.attempt is None
-                and not ended
-            ):
-                outbox.runs.setdefault(run_id, Updates(self._limits)).follow(kept)
+            outbox = self._outboxes[client]
+            if of_run:
+                outbox.runs.setdefault(target.run_id, Updates(self._limits)).follow(kept)
                 while len(outbox.runs) > _KEPT_RUNS:
                     outbox.runs.popitem(last=False)
             elif len(outbox.others) < _KEPT_RUNS:
-                kept.follow(outbox.others.take(target))
+                kept.follow(outbox.others.take([target]))
                 outbox.others.follow(kept)
 
-    def _outbox(self, client: inngest.Inngest) -> _Outbox:
-        return self._outboxes.setdefault(client, _Outbox(self._limits))
-
-    def _post(self, client: inngest.Inngest, batch: Batch) -> tuple[_Fate, str | None]:
+    def _post(
+        self, client: inngest.Inngest, target: Target, entries: list[Json]
+    ) -> tuple[_Fate, str | None]:
         # An add that may have arrived is not repeated: losing one is the lesser error, and rare.
-        api = EngineApi(client, timeout=self._timeout, attempts=1 if batch.adds else 2)
-        fate, problem = _post_once(api, batch)
-        for wait in _ADD_WAITS if batch.adds else ():
+        adds = any(entry["op"] == "add" for entry in entries)
+        api = EngineApi(client, timeout=self._timeout, attempts=1 if adds else 2)
+        fate, problem = _post_once(api, target, entries)
+        for wait in _ADD_WAITS if adds else ():
             if fate is not _Fate.UNSENT:
                 break
             time.sleep(wait)
-            fate, problem = _post_once(api, batch)
+            fate, problem = _post_once(api, target, entries)
         if problem is None:
             self._silent = False
         elif not self._silent:
@@ -134,40 +315,30 @@ class Sender:
             _logger.warning(
                 "metadata of %s was not sent: %s. Runs are not affected; further failures are "
                 "not logged until a request succeeds",
-                batch.target,
+                target,
                 problem,
             )
         return fate, problem
 
 
-class _Outbox:
-    """What could not be sent by one client."""
-
-    __slots__ = ("others", "runs")
-
-    def __init__(self, limits: Limits) -> None:
-        self.runs: OrderedDict[str, Updates] = OrderedDict()
-        self.others = Updates(limits)
-
-
-def _post_once(api: EngineApi, batch: Batch) -> tuple[_Fate, str | None]:
-    path = f"/v1/runs/{quote(batch.target.run_id, safe='')}/metadata"
+def _post_once(api: EngineApi, target: Target, entries: list[Json]) -> tuple[_Fate, str | None]:
     try:
         response = api.request_sync(
             "POST",
-            path,
-            content=dumps(batch.to_json()).encode(),
+            f"/v1/runs/{quote(target.run_id, safe='')}/metadata",
+            content=dumps({"target": target.to_json(), "metadata": entries}).encode(),
             headers={"Content-Type": "application/json"},
         )
     except Exception as err:
-        return (_Fate.UNSENT if _never_arrived(err) else _Fate.UNKNOWN), _describe(err)
+        cause = "" if err.__cause__ is None else f" ({type(err.__cause__).__name__})"
+        return (_Fate.UNSENT if _never_arrived(err) else _Fate.UNKNOWN), f"{err}{cause}"
     if response.status_code >= httpx.codes.BAD_REQUEST:
         return _Fate.REFUSED, f"the engine answered {response.status_code}{_reason(response)}"
     return _Fate.SENT, None
 
 
 def _never_arrived(err: BaseException | None) -> bool:
-    """Tell whether the engine surely did nothing: it said so, or no connection was made."""
+    """Return whether the engine surely did nothing: it said so, or no connection was made."""
     while err is not None:
         if isinstance(err, EngineApiError) and err.status is not None:
             return True
@@ -175,11 +346,6 @@ def _never_arrived(err: BaseException | None) -> bool:
             return True
         err = err.__cause__
     return False
-
-
-def _describe(err: BaseException) -> str:
-    cause = "" if err.__cause__ is None else f" ({type(err.__cause__).__name__})"
-    return f"{err}{cause}"
 
 
 def _reason(response: httpx.Response) -> str:

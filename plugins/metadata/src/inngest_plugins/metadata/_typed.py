@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pydantic
 from typing_extensions import Self
 
 from ._errors import MetadataValueError
-from ._json import Json, same
-
-if TYPE_CHECKING:
-    from ._ops import Document
+from ._operations import Document
+from ._values import Json, same
 
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
 

@@ -1,0 +1,400 @@
+"""What one request knows of its run's metadata.
+
+Each request starts with nothing and rebuilds it as the run made it: the replay records the body's
+operations again, and a step's are stored beside its result. So at every point of the body a read
+gives all that was recorded before that point, on any worker.
+
+What a replay records again was sent by an earlier request. The body's operations are new only if
+the function reaches no memoized step after them.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from inngest_plugins.core import Call, CallKey, Outcome, Phase, Step
+
+from ._changes import Address, Changes, Scope, StepRef
+from ._errors import MetadataContextError
+from ._objects import ATTACHMENT, WHOLE, Attempt, Keys, Objects
+from ._operations import Document, Operation, apply
+from ._sender import Sender, Target, Updates
+from ._values import Json, Limits, copy
+
+if TYPE_CHECKING:
+    from ._live import Publisher
+
+
+class Here(enum.Enum):
+    """Stands for the running step inside of one, and for the run in the body."""
+
+    HERE = "here"
+
+
+HERE: Final = Here.HERE
+Where: TypeAlias = "Scope | Here"
+ATTEMPT: Final = CallKey[Attempt]("metadata.attempt")
+STATE: Final = CallKey["RunState"]("metadata.state")
+
+
+class RunState:
+    """The metadata of the run that a request belongs to. Safe to use from several threads.
+
+    Attributes:
+        call: the request.
+        limits: sizes to keep.
+        lock: held while anything is read or written.
+        parent: the run that invoked this one, or None.
+        root: the first run of the chain of invokes, or None.
+        publisher: publishes changes to subscribers; None without `realtime`.
+        outcome: how the request ended, once known.
+    """
+
+    def __init__(self, call: Call, limits: Limits, sender: Sender) -> None:
+        self.call = call
+        self.limits = limits
+        self.lock = threading.RLock()
+        self.parent: str | None = None
+        self.root: str | None = None
+        self.publisher: Publisher | None = None
+        self.outcome: Outcome | None = None
+        self._sender = sender
+        # Another run's, where an engine in process runs one run inside of a step.
+        self._outer_step = call.step
+        self._objects = Objects(call, limits)
+        self._attempts: list[Attempt] = []
+        # The body's objects that were written to since the last memoized step.
+        self._tail: dict[Address, None] = {}
+        self._remote_tail = Updates(limits)
+        # The keys that are new in this request: their values are read when they are sent.
+        self._fresh: dict[Address, Keys] = {}
+        self._updates = Updates(limits)
+        self._ride: Outcome | None = None
+        self._waiting: set[str] = set()
+        self._closed = False
+
+    def write(self, where: Where, kind: str, operations: Iterable[Operation]) -> None:
+        """Record operations of a wire kind, in order.
+
+        Raises:
+            MetadataError: one was refused; it and those after it were not recorded.
+        """
+        with self.lock:
+            attempt = self._attempt()
+            if attempt is not None:
+                scope = attempt.step if where is HERE else where
+                for operation in operations:
+                    attempt.write(scope, kind, operation)
+            else:
+                address = None if where is HERE else where, kind
+                recording = self._objects.at(address)
+                view = self._objects.views.setdefault(kind, {})
+                self._tail[address] = None
+                for operation in operations:
+                    recording.write(operation)
+                    apply(view, operation)
+            if self.publisher is not None and (attempt is not None or self.is_new):
+                self.publisher.changed()
+
+    def write_remote(self, target: Target, kind: str, operations: Iterable[Operation]) -> None:
+        """Record operations on another run's metadata; see `write`."""
+        with self.lock:
+            attempt = self._attempt()
+            update = (self._remote_tail if attempt is None else attempt.remote).to(target, kind)
+            for operation in operations:
+                update.write(operation)
+
+    def view(self, kind: str) -> Document:
+        """Return what the run has recorded so far, in all scopes; not a copy. Hold `lock`."""
+        attempt = self._attempt()
+        return self._objects.views.get(kind, {}) if attempt is None else attempt.view(kind)
+
+    def document(self, scope: Scope, kind: str) -> Document:
+        """Return one scope's metadata so far; not a copy. Hold `lock`."""
+        attempt = self._attempt()
+        recording = None if attempt is None else attempt.recordings.get((scope, kind))
+        return self._objects.document((scope, kind)) if recording is None else recording.document
+
+    def snapshot(self) -> dict[str, Document]:
+        """Return a copy of the view of every kind, as the newest code sees it."""
+        with self.lock:
+            views = dict(self._objects.views)
+            for attempt in self._attempts:
+                if not attempt.ended:
+                    views |= {kind: attempt.view(kind) for kind in attempt.kinds()}
+            return {kind: copy(view) for kind, view in views.items()}
+
+    @property
+    def running_step(self) -> StepRef | None:
+        """The step whose handler runs here, or None."""
+        step = self._step()
+        return None if step is None else StepRef(step.id, step.index)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the code that runs here is run for the first time, as far as is known."""
+        is_executing = self.call.phase is Phase.EXECUTING and self.call.target is None
+        return is_executing or self._step() is not None
+
+    # ------------------------------------------------------------ the request's course
+
+    def replay_step(self, attached: Json) -> None:
+        """The function has reached a step that has a stored result."""
+        if attached is None and not (self._tail or self._remote_tail or self.call.left_groups):
+            return
+        with self.lock:
+            self._objects.absorb_left_groups()
+            self._take_tail(is_new=False)
+            self._objects.absorb(attached)
+
+    def begin_step(self) -> None:
+        """A step's handler is about to run."""
+        call = self.call
+        if call.target is None:
+            return
+        with self.lock:
+            # A targeted request comes after one that planned its step, and that has sent what the
+            # body had recorded. Between the steps of one branch of a group that is not so: other
+            # branches' memos are still to come.
+            self._objects.absorb_left_groups()
+            self._take_tail(is_new=len(call.consumed) < call.memo_count)
+
+    def end_step(self, outcome: Outcome, step: Step) -> None:
+        """A step has an outcome: store its metadata beside the result."""
+        attempt = step.get(ATTEMPT)
+        if attempt is not None:
+            with self.lock:
+                attempt.ended = True
+                envelope = attempt.envelope() if outcome.error is None else None
+                if envelope is not None:
+                    self._objects.apply(envelope)
+                    outcome.attach(ATTACHMENT, envelope.to_json())
+        if attempt is not None or self._tail or self._fresh or self._updates:
+            self._ride = outcome
+            outcome.before_written(lambda: self._add_to(outcome, step))
+
+    def deliver_step(self, step: Step) -> Updates:
+        """The engine has a step's result: return updates to send while the request goes on."""
+        with self.lock:
+            self._waiting.discard(step.hashed_id)
+            attempt = step.get(ATTEMPT)
+            if attempt in self._attempts:
+                self._attempts.remove(attempt)
+                self._updates.follow(attempt.remote)
+            return self._drain()
+
+    def flush(self) -> Updates:
+        """Return new updates while the request goes on, without increments of other runs' keys."""
+        with self.lock:
+            attempt = self._attempt()
+            if attempt is None and self.is_new:
+                self._take_tail(is_new=True)
+            adds, fresh = self._updates.split_adds(), dict(self._fresh)
+            updates = self._drain()
+            self._updates = adds
+            if self._waiting:
+                # Operations that wait will bring older values after these.
+                self._fresh = fresh
+            if attempt is not None:
+                for address, keys in attempt.take_unsent().items():
+                    self._show(updates, address, attempt.recordings[address].document, keys)
+            return updates
+
+    def send(self, updates: Updates) -> list[str]:
+        """Send updates, and return one sentence for each request that failed; blocks."""
+        problems = self._sender.deliver(
+            self.call.client, updates, run_id=self.call.run_id, ended=self._closed and self.ended
+        )
+        if self.publisher is not None and not self._closed:
+            self.publisher.drain()
+        return problems
+
+    def conclude(self) -> Updates | None:
+        """The request is over: return the updates for `deliver`; None for nothing."""
+        call = self.call
+        if call.cancelled:
+            # Nobody reads the answer, and the engine will ask again.
+            self._closed = True
+            if self.publisher is not None:
+                self.publisher.abandon()
+            return None
+        pending = self._sender.pending(call.client, call.run_id)
+        with self.lock:
+            # What an earlier request could not send, with today's values.
+            for (target, kind), update in (pending or {}).items():
+                document = self._objects.document((target.step, kind))
+                update.show(document, [key for key in update.changes.by_key if key in document])
+            if pending:
+                pending.follow(self._updates)
+                self._updates = pending
+            updates = self._finish()
+        has_work = updates or self.publisher or self._sender.has_pending(call.client)
+        return updates if has_work else None
+
+    def deliver(self, updates: Updates) -> None:
+        """Send what `conclude` returned, and publish how the run ended; blocks."""
+        try:
+            if updates or self._sender.has_pending(self.call.client):
+                self.send(updates)
+        finally:
+            if self.publisher is not None:
+                failed = self.outcome is not None and self.outcome.error is not None
+                ended = "failed" if failed else "completed"
+                self.publisher.close(ended if self.ended else "running")
+
+    @property
+    def ended(self) -> bool:
+        """Whether this request is the run's last."""
+        outcome = self.outcome
+        return (
+            self.call.failure is None
+            and outcome is not None
+            and outcome.step is None
+            and not outcome.will_retry
+        )
+
+    # ------------------------------------------------------------ steps
+
+    def _step(self) -> Step | None:
+        step = self.call.step
+        return None if step is self._outer_step else step
+
+    def _attempt(self) -> Attempt | None:
+        """Return the attempt that the current code belongs to, None in the function's body."""
+        step = self._step()
+        attempt = None if step is None else step.get(ATTEMPT)
+        step_ended = step is not None and (step.duration_ns if attempt is None else attempt.ended)
+        if self._closed or step_ended:
+            what = f"the request of run {self.call.run_id} is over"
+            if not self._closed and step is not None:
+                what = f"step {step.id!r} of run {self.call.run_id} has ended"
+            raise MetadataContextError(
+                f"metadata: {what}; a background task must record before the function or step "
+                "that started it returns"
+            )
+        if attempt is None:
+            self._objects.absorb_left_groups()
+            if step is not None:
+                attempt = step[ATTEMPT] = Attempt(
+                    step, len(self.call.consumed), self._objects, self.limits
+                )
+                self._attempts.append(attempt)
+        return attempt
+
+    # ------------------------------------------------------------ updates to send
+
+    def _take_tail(self, *, is_new: bool) -> None:
+        """Forget what the body wrote since the last memoized step; send it if it is new."""
+        for address in self._tail:
+            recording = self._objects.at(address)
+            changes, recording.changes = recording.changes, Changes()
+            if is_new:
+                self._mark(address, changes.by_key)
+                if changes.replaced:
+                    self._mark(address, [WHOLE])
+        self._tail.clear()
+        if is_new:
+            self._updates.follow(self._remote_tail)
+        self._remote_tail.clear()
+
+    def _mark(self, address: Address, keys: Iterable[str]) -> None:
+        self._fresh.setdefault(address, {}).update(dict.fromkeys(keys))
+
+    def _drain(self) -> Updates:
+        """Return all updates to send; from now on they count as sent."""
+        updates = Updates(self.limits)
+        for address, keys in self._fresh.items():
+            self._show(updates, address, self._objects.document(address), keys)
+        self._fresh = {}
+        updates.follow(self._updates)
+        self._updates.clear()
+        return updates
+
+    def _show(self, updates: Updates, address: Address, document: Document, keys: Keys) -> None:
+        scope, kind = address
+        update = updates.to(Target(self.call.run_id, scope), kind)
+        update.show(document, [key for key in keys if key], replaced=WHOLE in keys)
+
+    def _add_to(self, outcome: Outcome, step: Step) -> None:
+        """A step's operation is written: add new metadata of the step and its run."""
+        with self.lock:
+            self._collect(outcome, step)
+            for target, entries in self._split_own(step).entries():
+                scope: Literal["step_attempt", "step", "run"] = "run"
+                if target.step is not None:
+                    scope = "step" if target.attempt is None else "step_attempt"
+                for entry in entries:
+                    outcome.add_metadata(
+                        entry["kind"], entry["values"], scope=scope, op=entry["op"]
+                    )
+            if not self._closed:
+                self._ride = None
+                self._waiting.add(step.hashed_id)
+
+    def _split_own(self, step: Step) -> Updates:
+        """Take the updates that an operation of the step can carry."""
+        run_id, ref = self.call.run_id, StepRef(step.id, step.index)
+        targets = [Target(run_id), Target(run_id, ref), Target(run_id, ref, self.call.attempt)]
+        self._updates = self._drain()
+        return self._updates.take(targets)
+
+    def _collect(self, outcome: Outcome, step: Step) -> None:
+        """Make a step's metadata part of the updates to send."""
+        self._take_tail(is_new=True)
+        attempt = step.get(ATTEMPT)
+        if attempt is None or attempt.collected:
+            return
+        if outcome.error is not None:
+            self._take_back(attempt, retried=outcome.will_retry)
+            return
+        attempt.collected = True
+        for address, keys in attempt.take_unsent().items():
+            self._mark(address, keys)
+
+    def _take_back(self, attempt: Attempt, *, retried: bool) -> None:
+        """An attempt does not count: undo what it has sent, and show it as the attempt's."""
+        attempt.collected = True
+        for address, sent in attempt.sent.items():
+            self._mark(address, sent)
+        attempt.remote.split_adds()
+        target = Target(self.call.run_id, attempt.step, self.call.attempt if retried else None)
+        for (scope, kind), recording in attempt.recordings.items():
+            changes = recording.changes
+            if scope == attempt.step and changes:
+                update = self._updates.to(target, kind)
+                update.show(recording.document, changes.by_key, replaced=changes.replaced)
+
+    def _finish(self) -> Updates:
+        """Return what the request still has to send; nothing can be recorded any more."""
+        self._closed = True
+        self._objects.absorb_left_groups()
+        outcome, ride, broken = self.outcome, self._ride, self.call.failure is not None
+        retried = broken or (outcome is not None and outcome.will_retry)
+        self._take_tail(is_new=True)
+        step = None if ride is None or broken else ride.step
+        if ride is not None and step is not None:
+            self._collect(ride, step)
+        counts = None if step is None else step.get(ATTEMPT)
+        for attempt in self._attempts:
+            if not attempt.collected:
+                self._take_back(attempt, retried=retried)
+            elif attempt is not counts:
+                # It waits for its delivery, which may fail.
+                attempt.remote.split_adds()
+            self._updates.follow(attempt.remote)
+        self._attempts.clear()
+        if retried:
+            # The code that made them will run again.
+            self._updates.split_adds()
+        for address, keys in self._objects.heal.items():
+            if self.ended or address in self._fresh:
+                self._mark(address, keys)
+        if step is None:
+            return self._drain()
+        # The operation is written after this: leave it what it carries.
+        carried = self._split_own(step)
+        rest, self._updates = self._updates, carried
+        return rest
