@@ -1,0 +1,87 @@
+"""The parts of a payload that are stored: those that are named, as `redact` leaves them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from inngest_plugins.core import class_name
+
+from ._errors import MirrorError
+
+Place: TypeAlias = Literal["event", "output", "step"]
+Redact: TypeAlias = Callable[[str, Any], Any]
+_PLACES: Final = ("event", "output", "step")
+_logger = logging.getLogger("inngest_plugins.mirror")
+
+
+@dataclass(frozen=True)
+class StoredFields:
+    """The fields that `MirrorPlugin(store_fields=...)` names.
+
+    Attributes:
+        paths: place, keys below it, and the whole as the user wrote it.
+        redact: returns the value to store in place of another.
+        complained: the paths for which a failure of `redact` has been logged.
+    """
+
+    paths: tuple[tuple[str, tuple[str, ...], str], ...]
+    redact: Redact | None
+    complained: set[str] = field(default_factory=set[str], compare=False)
+
+    def any_in(self, place: Place) -> bool:
+        """Whether something is stored of a place."""
+        return any(where == place for where, _, _ in self.paths)
+
+    def of(self, place: Place, value: Any) -> dict[str, object]:
+        """Return the fields of a payload that are stored, by path."""
+        found: dict[str, object] = {}
+        for where, keys, path in self.paths:
+            if where == place and (held := _below(value, keys)) is not _NOTHING:
+                try:
+                    found[path] = held if self.redact is None else self.redact(path, held)
+                except Exception as err:
+                    if path not in self.complained:
+                        self.complained.add(path)
+                        _logger.warning(
+                            "MirrorPlugin: redact raised %s for %r: the field is not stored",
+                            class_name(err),
+                            path,
+                        )
+        return found
+
+
+_NOTHING: Final = object()
+
+
+def stored_fields(names: Iterable[str], redact: Redact | None) -> StoredFields:
+    """Read the option `store_fields`.
+
+    Raises:
+        TypeError: it is one string and no list of them, or `redact` cannot be called.
+        MirrorError: a name does not begin with a place.
+    """
+    if isinstance(names, str):
+        raise TypeError(f'MirrorPlugin(store_fields="{names}") is one string: give a list')
+    if redact is not None and not callable(redact):
+        raise TypeError("MirrorPlugin(redact=...) is not a function")
+    paths: list[tuple[str, tuple[str, ...], str]] = []
+    for name in names:
+        place, *keys = str(name).split(".")
+        if place not in _PLACES or "" in keys:
+            raise MirrorError(
+                f"MirrorPlugin(store_fields=...) has {name!r}: a field is named by where it is and "
+                'the keys below, such as "event.order_id", "output.total" or "step.amount"'
+            )
+        paths.append((place, tuple(keys), name))
+    return StoredFields(tuple(paths), redact)
+
+
+def _below(value: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        if not isinstance(value, Mapping) or key not in value:
+            return _NOTHING
+        value = value[key]
+    return value

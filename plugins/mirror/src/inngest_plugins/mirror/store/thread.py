@@ -1,0 +1,152 @@
+"""An event loop in a thread of its own, for a database that sync and async code share."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias, TypeVar
+
+T = TypeVar("T")
+Make: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
+_CLOSING_SECONDS: Final = 5.0
+
+
+class LoopThread:
+    """Runs coroutines for whoever asks: an event loop, a sync function's thread, a script.
+
+    An async driver's connections belong to one event loop. Functions run in many: that of the web
+    framework, those of sync functions' threads, one for every test. So the database has its own. It
+    starts with the first use, anew in a forked process, and does not keep the program alive.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._current: _Loop | None = None
+        _THREADS.add(self)
+
+    def run(self, make: Make[T], timeout: float | None = None) -> T:
+        """Run a coroutine and wait for it in this thread.
+
+        Args:
+            make: makes the coroutine.
+            timeout: seconds after which it is cancelled.
+
+        Raises:
+            TimeoutError: it took longer.
+        """
+        future = self._running().start(make)
+        try:
+            return future.result(timeout)
+        except concurrent.futures.TimeoutError as err:
+            if future.done():
+                raise
+            future.cancel()
+            raise TimeoutError from err
+
+    async def run_async(self, make: Make[T], timeout: float | None = None) -> T:
+        """Run a coroutine and await it in this task; see `run`."""
+        future = asyncio.wrap_future(self._running().start(make))
+        try:
+            return await asyncio.wait_for(future, timeout)
+        except asyncio.TimeoutError as err:
+            raise TimeoutError from err
+
+    def later(self, seconds: float, make: Make[None]) -> None:
+        """Run a coroutine after a while; `stop` drops it."""
+        self._running().later(seconds, make)
+
+    def stop(self, last: Make[None]) -> None:
+        """Run a last coroutine and stop the loop; the next use starts another."""
+        if (loop := self._taken()) is not None:
+            loop.start(lambda: loop.end(last)).result()
+
+    async def stop_async(self, last: Make[None]) -> None:
+        """Run a last coroutine and stop the loop; see `stop`."""
+        if (loop := self._taken()) is not None:
+            await asyncio.wrap_future(loop.start(lambda: loop.end(last)))
+
+    def forget(self) -> None:
+        """In a forked process: the loop and its thread are the parent's."""
+        # Another thread of the parent may have held the lock.
+        self._lock = threading.Lock()
+        self._current = None
+
+    def _running(self) -> _Loop:
+        with self._lock:
+            if self._current is None:
+                self._current = _Loop(self._name)
+            return self._current
+
+    def _taken(self) -> _Loop | None:
+        with self._lock:
+            loop, self._current = self._current, None
+            return loop
+
+
+class _Loop:
+    """A loop that runs in a thread until it is ended."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._later: set[asyncio.Task[None]] = set()
+        self._is_ending = False
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def start(self, make: Make[T]) -> concurrent.futures.Future[T]:
+        """Start a coroutine; cancelling the future cancels it."""
+        return asyncio.run_coroutine_threadsafe(make(), self._loop)
+
+    def later(self, seconds: float, make: Make[None]) -> None:
+        """Start a coroutine after a while."""
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._begin, make)
+
+    def _begin(self, make: Make[None]) -> None:
+        if not self._is_ending:
+            task = self._loop.create_task(make())
+            self._later.add(task)
+            task.add_done_callback(self._later.discard)
+
+    async def end(self, last: Make[None]) -> None:
+        """Let end what somebody waits for, cancel the rest, and stop."""
+        self._is_ending = True
+        for task in self._later:
+            task.cancel()
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=_CLOSING_SECONDS)
+        try:
+            await last()
+        finally:
+            self._loop.call_soon(self._loop.stop)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            self._loop.run_until_complete(_all_ended(tasks))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+
+async def _all_ended(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_THREADS: Final[weakref.WeakSet[LoopThread]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_THREADS):
+        each.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
