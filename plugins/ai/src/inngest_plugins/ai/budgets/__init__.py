@@ -1,0 +1,1 @@
+"""How much may be spent: checked before a call, kept in a store."""

@@ -1,0 +1,1 @@
+"""Who reports model calls: user code, wrapped clients, spans, other plugins."""

@@ -1,0 +1,1 @@
+"""What a run has used: known to its requests, told to the engine."""
