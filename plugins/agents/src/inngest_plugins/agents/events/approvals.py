@@ -1,0 +1,165 @@
+"""Approvals of tool calls: an event asks for a decision, and the run waits for the one it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import inngest
+from pydantic import ValidationError
+from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.tools import DeferredToolRequests, ToolApproved, ToolDenied
+
+from inngest_plugins.agents._errors import AgentConfigError
+from inngest_plugins.agents.steps.ids import AgentRun
+from inngest_plugins.agents.steps.scheduler import scheduler_of
+from inngest_plugins.core import Call
+
+from .data import EventData
+
+
+class ApprovalRequest(EventData):
+    """Data of the event that asks for a decision.
+
+    Attributes:
+        approval_id: what the decision has to name.
+        agent: the agent's name.
+        tool: the tool that the model wants to call.
+        args: the arguments.
+        metadata: what the tool gave to `ApprovalRequired(metadata=...)`.
+    """
+
+    readable = frozenset({"approval_id", "agent", "tool"})
+
+    approval_id: str
+    agent: str
+    tool: str
+    args: dict[str, Any]
+    metadata: dict[str, Any] | None = None
+
+
+class ApprovalDecision(EventData):
+    """Data of the event that decides.
+
+    Attributes:
+        approval_id: from the request.
+        approved: whether the tool may be called.
+        message: what the model is told when it may not.
+        args: arguments to call the tool with in place of the model's.
+    """
+
+    readable = frozenset({"approval_id"})
+
+    approval_id: str
+    approved: bool
+    message: str | None = None
+    args: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approvals:
+    """How tool calls that need an approval get it, while the run waits and costs nothing.
+
+    Attributes:
+        requested: name of the event that asks, with an `ApprovalRequest` as its data.
+        decided: name of the event that decides, with an `ApprovalDecision` as its data.
+        timeout: how long to wait. A call on which nobody decided is denied, and the model told.
+
+    Raises:
+        AgentConfigError: the two events have the same name, or the timeout is not positive.
+    """
+
+    requested: str
+    decided: str
+    timeout: timedelta
+
+    def __post_init__(self) -> None:
+        if self.requested == self.decided:
+            raise AgentConfigError(
+                f"Approvals: {self.requested!r} asks and decides: give each event its own name"
+            )
+        if self.timeout <= timedelta(0):
+            raise AgentConfigError("Approvals.timeout must be more than nothing")
+
+
+async def decide(
+    call: Call, run: AgentRun, agent: str, requests: DeferredToolRequests, approvals: Approvals
+) -> dict[str, ToolApproved | ToolDenied]:
+    """Ask for decisions on tool calls, and wait for them.
+
+    Args:
+        call: the request.
+        run: the agent run, which gives the steps their ids.
+        agent: the agent's name.
+        requests: the calls.
+        approvals: how to ask.
+
+    Returns:
+        The decisions, by the id of the tool call.
+    """
+    decisions = await asyncio.gather(
+        *(
+            _decision(call, run, agent, part, requests.metadata.get(part.tool_call_id), approvals)
+            for part in requests.approvals
+        )
+    )
+    ids = (part.tool_call_id for part in requests.approvals)
+    return dict(zip(ids, decisions, strict=True))
+
+
+async def _decision(
+    call: Call,
+    run: AgentRun,
+    agent: str,
+    part: ToolCallPart,
+    metadata: dict[str, Any] | None,
+    approvals: Approvals,
+) -> ToolApproved | ToolDenied:
+    ctx = call.ctx
+    assert isinstance(ctx, inngest.Context)  # noqa: S101 - agents refuse sync functions
+    step = ctx.step
+    ask_id = run.step_id(f"approval:{part.tool_name}.request")
+    wait_id = run.step_id(f"approval:{part.tool_name}")
+    request = ApprovalRequest(
+        # Stands in an expression: nothing that a model or a provider chose may be in it.
+        approval_id=f"{call.run_id}:{hashlib.sha256(wait_id.encode()).hexdigest()[:16]}",
+        agent=agent,
+        tool=part.tool_name,
+        args=part.args_as_dict(),
+        metadata=metadata,
+    )
+    data = request.event_data(secret=call.stack.secret_payloads)
+    asking = inngest.Event(name=approvals.requested, data=data)
+    place = f"async.data.approval_id == '{request.approval_id}'"
+    # The wait leaves with the question: no decision can be too early for it.
+    _, event = await asyncio.gather(
+        scheduler_of(call).run(ask_id, lambda: step.send_event(ask_id, asking)),
+        scheduler_of(call).run(
+            wait_id,
+            lambda: step.wait_for_event(
+                wait_id, event=approvals.decided, if_exp=place, timeout=approvals.timeout
+            ),
+        ),
+    )
+    return _outcome(event, part.tool_name, approvals)
+
+
+def _outcome(
+    event: inngest.Event | None, tool: str, approvals: Approvals
+) -> ToolApproved | ToolDenied:
+    if event is None:
+        return ToolDenied(f"Nobody decided on this call within {approvals.timeout}.")
+    try:
+        decision = ApprovalDecision.model_validate(event.data)
+    except ValidationError as err:
+        places = ", ".join(".".join(map(str, error["loc"])) for error in err.errors())
+        raise inngest.NonRetriableError(
+            f"the event {approvals.decided!r} that decides on tool {tool!r} is no "
+            f"ApprovalDecision: see {places}"
+        ) from None
+    if decision.approved:
+        return ToolApproved(override_args=decision.args)
+    return ToolDenied() if decision.message is None else ToolDenied(decision.message)

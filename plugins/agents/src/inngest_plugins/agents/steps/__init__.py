@@ -1,0 +1,1 @@
+"""Runs what an agent does as steps: their ids, their results, their errors, their groups."""
