@@ -1,6 +1,7 @@
 """Fixtures every test folder shares."""
 
 import functools
+import os
 import ssl
 from collections.abc import Iterator
 
@@ -19,3 +20,13 @@ def _one_tls_context() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl, "create_default_context", functools.cache(ssl.create_default_context))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_before() -> Iterator[None]:
+    """Take back what a test, or an app that it ran in this process, set in the environment."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)

@@ -5,7 +5,6 @@ Its payloads are canaries (`composition_secrets`) wherever user code can put a v
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import itertools
 from collections.abc import Callable, Coroutine, Sequence
@@ -15,8 +14,12 @@ import inngest
 import pydantic
 from tests.bodies import Body, handler_of, parallel
 from tests.composition.composition_secrets import secret
-
-from inngest_plugins.metadata import MetadataContextError, metadata
+from tests.composition.composition_uses import (
+    make_judge,
+    publish_in_step,
+    use_in_body,
+    use_in_step,
+)
 
 WAIT = datetime.timedelta(hours=1)
 EVENT = "shop/order.placed"
@@ -88,6 +91,11 @@ class App:
         self._function_plugins = list(function_plugins)
         self.functions: list[inngest.Function[Any]] = []
         self.ran: list[str] = []
+        self.judge = make_judge(
+            self.client, is_async=is_async, middleware=list(function_plugins), retries=0
+        )
+        assert self.judge.function is not None
+        self.functions.append(self.judge.function)
 
     def function(
         self,
@@ -115,9 +123,8 @@ class App:
 
         async def handler() -> Any:
             self.ran.append(name)
-            with contextlib.suppress(MetadataContextError):
-                metadata.set("last", name)
-                metadata.increment("steps", 1)
+            use_in_step(name)
+            await publish_in_step(name, is_async=self.is_async)
             return value
 
         return handler
@@ -152,8 +159,7 @@ def whole_app(*args: Any, **kwargs: Any) -> App:
     async def main(ctx: Any, step: Any) -> Any:
         data = ctx.event.data
         mood, card = data["mood"], data["encrypted"]["card"]
-        with contextlib.suppress(MetadataContextError):
-            metadata.set("order", data["order"])
+        use_in_body(app.judge, data["order"])
         first = await step.run("first", app.noting("first", {"step": secret("step"), "card": card}))
 
         async def risky() -> str:
@@ -245,7 +251,7 @@ def scans() -> list[inngest.Event]:
 
 
 def small_app(*args: Any, **kwargs: Any) -> App:
-    """A cheap app: a step that fails once, a sent event, and an invoke in a parallel group."""
+    """A cheap app: two steps, of which one fails once, and a parallel group with an invoke."""
     app = App(*args, **kwargs)
     tries = itertools.count()
 
@@ -256,12 +262,15 @@ def small_app(*args: Any, **kwargs: Any) -> App:
 
     async def main(ctx: Any, step: Any) -> Any:
         card = ctx.event.data["encrypted"]["card"]
+        use_in_body(app.judge, ctx.event.data["order"])
 
         async def flaky() -> Any:
+            use_in_step("flaky")
             if next(tries) == 0:
                 raise CardError(secret("step-error"))
             return card
 
+        await step.run("begin", app.noting("begin", secret("step")))
         first = await step.run("flaky", flaky)
         data: Any = {"order": "o", "encrypted": secret("answer")}
         invoked, noted, _ = await parallel(
@@ -284,7 +293,10 @@ def tiny_app(*args: Any, **kwargs: Any) -> App:
     async def main(ctx: Any, step: Any) -> Any:
         card = ctx.event.data["encrypted"]["card"]
 
+        use_in_body(app.judge, ctx.event.data["order"])
+
         async def flaky() -> Any:
+            use_in_step("flaky")
             if next(tries) == 0:
                 raise CardError(secret("step-error"))
             return card

@@ -5,34 +5,34 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import inngest
-import sentry_sdk
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from sentry_sdk import scope as sentry_scope
-from sentry_sdk.envelope import Envelope
-from sentry_sdk.transport import Transport
 from tests.composition import composition_app as the_app
+from tests.composition.composition_plugins import NAMES, PluginMaker
 from tests.composition.composition_secrets import Records, all_leaks
 
-from inngest_plugins.cli._run_json import story_to_json
-from inngest_plugins.core import Hooks, Layer, StackEntry
+from inngest_plugins.cli.run.run_json import story_to_json
+from inngest_plugins.core import (
+    DEFERRED_EVENT,
+    Call,
+    Hooks,
+    Layer,
+    Outcome,
+    StackEntry,
+    Step,
+    answered_by,
+)
 from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
 from inngest_plugins.local import LocalEngine, Run, VirtualClock
-from inngest_plugins.local._html import render_html
-from inngest_plugins.local._telling import tell
-from inngest_plugins.metadata import MetadataPlugin
-from inngest_plugins.otel import OpenTelemetryPlugin, replay_safe_provider
-from inngest_plugins.sentry import SentryPlugin
-from inngest_plugins.validation import ValidationPlugin
+from inngest_plugins.local.report.page import render_html
+from inngest_plugins.local.report.story import story_of
+from inngest_plugins.local.report.timeline import timeline_of
+from inngest_plugins.local.server.transport import EngineTransport
 
-NAMES = ("sentry", "otel", "encryption", "validation", "metadata")
 PER_CALL = (
     "transform_input",
     "before_memoization",
@@ -44,37 +44,42 @@ PER_CALL = (
 )
 """The hooks that a request fires at most once, in this order."""
 
-INWARD = frozenset({"transform_input", "before_memoization", "before_execution", "around_step"})
+PER_STEP = (
+    "step_reached",
+    "transform_memo",
+    "transform_step_input",
+    "answer_step",
+    "around_step",
+    "transform_output",
+    "step_delivered",
+)
+"""The hooks that a step, or the function's end, fires at most once a request."""
 
-
-class MemoryTransport(Transport):
-    """Keeps Sentry's envelopes."""
-
-    def __init__(self, options: dict[str, Any] | None = None) -> None:
-        super().__init__(options)
-        self.envelopes: list[Envelope] = []
-
-    def capture_envelope(self, envelope: Envelope) -> None:
-        self.envelopes.append(envelope)
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        """The error events, decoded."""
-        return [
-            item.payload.json
-            for envelope in self.envelopes
-            for item in envelope.items
-            if item.type == "event" and item.payload.json is not None
-        ]
+INWARD = frozenset(
+    {
+        "transform_input",
+        "before_memoization",
+        "before_execution",
+        "step_reached",
+        "transform_memo",
+        "answer_step",
+        "around_step",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Fired:
-    """One hook of one plugin in one call or send."""
+    """One hook of one plugin in one call or send.
+
+    Attributes:
+        step: the step that it is about; None for the request, and for the function's end.
+    """
 
     plugin: str
     hook: str
     subject: object = field(repr=False)
+    step: Step | None = field(default=None, repr=False)
 
 
 def custom_hooks() -> list[Hooks]:
@@ -97,64 +102,17 @@ def _one(subject: object) -> None: ...
 def _two(call: object, subject: object) -> None: ...
 
 
-class Rig:
-    """Makes the plugins, and keeps what they export.
+class Rig(PluginMaker):
+    """Plays scenarios with plugins, and keeps what they left where; see `PluginMaker`."""
 
-    Args:
-        event_fields: what the encryption plugin encrypts of events.
-        sentry_options: for `sentry_sdk.init`.
-    """
-
-    def __init__(
-        self,
-        *,
-        event_fields: str | tuple[str, ...] = ("encrypted",),
-        encryption: Mapping[str, Any] | None = None,
-        **sentry_options: Any,
-    ) -> None:
-        self.transport = MemoryTransport()
-        sentry_options.setdefault("traces_sample_rate", 1.0)
-        sentry_options.setdefault("attach_stacktrace", True)
-        sentry_options.setdefault("auto_enabling_integrations", False)
-        sentry_sdk.init(
-            dsn="https://key@sentry.invalid/1", transport=self.transport, **sentry_options
-        )
-        self.spans, self.reader = InMemorySpanExporter(), InMemoryMetricReader()
-        self.provider = replay_safe_provider(shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.spans))
-        self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
-        self.key = Key.generate()
-        self._encryption: dict[str, Any] = {"event_fields": event_fields, **(encryption or {})}
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.fired: list[Fired] = []
         self.records = Records()
 
-    # ------------------------------------------------------------ plugins
-
     def plugin(self, name: str) -> StackEntry:
-        """A new plugin of one of the five kinds."""
-        made: StackEntry
-        if name == "sentry":
-            made = SentryPlugin()
-        elif name == "otel":
-            made = OpenTelemetryPlugin(
-                tracer_provider=self.provider,
-                meter_provider=self.meters,
-                inngest_traces=True,
-                capture_payloads=True,
-            )
-        elif name == "encryption":
-            made = EncryptionPlugin(KeyRing(self.key), **self._encryption)
-        elif name == "validation":
-            made = ValidationPlugin(
-                events={
-                    the_app.EVENT: the_app.ORDER_SCHEMA,
-                    "shop/child": the_app.CHILD_SCHEMA,
-                    "shop/answered": the_app.ANSWER_SCHEMA,
-                }
-            )
-        else:
-            made = MetadataPlugin(realtime=True)
-        return self.noting(made)
+        """A new plugin of one of the kinds, whose hooks are noted."""
+        return self.noting(self.make(name))
 
     def plugins(self, names: Sequence[str] = NAMES) -> list[StackEntry]:
         """New plugins of these kinds, in this order."""
@@ -170,7 +128,7 @@ class Rig:
 
             @functools.wraps(function)
             def note(*args: Any) -> Any:
-                self.fired.append(Fired(plugin.name, name, args[0]))
+                self.fired.append(Fired(plugin.name, name, args[0], _step_of(*args)))
                 return function(*args)
 
             return note
@@ -205,15 +163,20 @@ class Rig:
             async with LocalEngine(
                 app.client, app.functions, journal, clock or VirtualClock(0), **options
             ) as engine:
-                if during is None:
-                    run = await engine.run(events, function=function, timeout=60)
-                else:
-                    await engine.send(events)
-                    await during(engine)
-                    (run,) = [run for run in engine.runs if run.function_id == f"shop-{function}"]
-                await engine.settle(60)
-                traces = [trace.body for trace in engine.userland_traces]
-                return Played(run, engine.runs, engine.events, traces)
+                api = Recording(engine.transport)
+                with answered_by(app.client, api, api):
+                    if during is None:
+                        run = await engine.run(events, function=function, timeout=60)
+                    else:
+                        await engine.send(events)
+                        await during(engine)
+                        (run,) = [
+                            run for run in engine.runs if run.function_id == f"shop-{function}"
+                        ]
+                    await engine.settle(60)
+                    traces = [trace.body for trace in engine.userland_traces]
+                    assert self.opened == self.closed, "services are left open"
+                    return Played(run, engine.runs, engine.events, traces, api.requests)
         finally:
             root.removeHandler(self.records)
             for logger, level in levels.items():
@@ -224,13 +187,7 @@ class Rig:
         yield from played.contents()
         for line in self.records.lines:
             yield "log", line
-        for envelope in self.transport.envelopes:
-            yield "sentry", envelope.serialize()
-        for span in self.spans.get_finished_spans():
-            yield f"span {span.name}", str(span.to_json())
-        metrics = self.reader.get_metrics_data()
-        if metrics is not None:
-            yield "metrics", str(metrics.to_json())
+        yield from self.exported()
 
     def check_no_leak(self, played: Played) -> None:
         """The canary is nowhere."""
@@ -250,24 +207,60 @@ class Rig:
         for fired in self.fired:
             calls.setdefault(id(fired.subject), []).append(fired)
         for group in calls.values():
-            phases = [fired.hook for fired in group if fired.hook in PER_CALL]
+            phases = [fired.hook for fired in group if _is_phase(fired)]
             order = [PER_CALL.index(phase) for phase in phases]
             assert order == sorted(order), phases
-            for hook in set(phases) | {"around_step", "before_send_events", "after_send_events"}:
-                names = [fired.plugin for fired in group if fired.hook == hook]
-                if hook in PER_CALL or hook.endswith("_send_events"):
+            for hook in {*PER_CALL, *PER_STEP, "before_send_events", "after_send_events"}:
+                for fired_together in _by_step(hook, group):
+                    names = [fired.plugin for fired in fired_together]
                     assert len(names) == len(set(names)), (hook, names)
                     positions = [place[name] for name in names]
                     assert positions == sorted(positions, reverse=hook not in INWARD), (hook, names)
 
-    def close(self) -> None:
-        """Let go of what is process-wide."""
-        self.provider.shutdown()
-        self.meters.shutdown()
-        sentry_sdk.get_client().close()
-        sentry_scope._global_scope = None
-        sentry_scope._isolation_scope.set(None)
-        sentry_scope._current_scope.set(None)
+
+def _step_of(subject: object, about: object = None) -> Step | None:
+    """The step that a hook is called about."""
+    step = about.step if isinstance(about, Outcome) else about
+    return step if isinstance(step, Step) else None
+
+
+def _is_phase(fired: Fired) -> bool:
+    """Whether a hook belongs to the order of the request's hooks.
+
+    With another delivery than the answer, steps end while the request goes on.
+    """
+    if fired.hook != "transform_output":
+        return fired.hook in PER_CALL
+    assert isinstance(fired.subject, Call)
+    return fired.step is None or fired.subject.stack.delivery is None
+
+
+def _by_step(hook: str, group: Iterable[Fired]) -> Iterable[list[Fired]]:
+    """What fired of a hook, for each step, and for what is about none."""
+    steps: dict[int | None, list[Fired]] = {}
+    for fired in group:
+        if fired.hook == hook:
+            steps.setdefault(None if fired.step is None else id(fired.step), []).append(fired)
+    return steps.values()
+
+
+class Recording(httpx.AsyncBaseTransport, httpx.BaseTransport):
+    """The engine's API, and everything that the app sent to it."""
+
+    def __init__(self, inner: EngineTransport) -> None:
+        self._inner = inner
+        self.requests: list[tuple[str, bytes]] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self._note(request, request.read())
+        return self._inner.handle_request(request)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._note(request, await request.aread())
+        return await self._inner.handle_async_request(request)
+
+    def _note(self, request: httpx.Request, body: bytes) -> None:
+        self.requests.append((f"{request.url} {request.headers!r}", body))
 
 
 @dataclass(frozen=True)
@@ -278,9 +271,10 @@ class Played:
     runs: list[Run]
     events: list[dict[str, Any]]
     traces: list[bytes]
+    api: list[tuple[str, bytes]]
 
     def contents(self) -> Iterator[tuple[str, bytes | str]]:
-        """Everything at the engine: the wire, what it keeps, and what it shows."""
+        """Everything at the engine: the wire, what it keeps, and what it shows of that, sealed."""
         for run in self.runs:
             for request in run.requests:
                 yield f"{run.function_id} request {request.number}", request.request_bytes
@@ -289,7 +283,6 @@ class Played:
             yield "error", json.dumps(run.error, ensure_ascii=False)
             yield "reason", run.reason
             yield "metadata", json.dumps(run.metadata, ensure_ascii=False)
-            yield "timeline", str(run.timeline())
             yield "output", json.dumps(run.output, ensure_ascii=False)
             for step in run.steps.values():
                 yield f"step {step.key}", repr(step)
@@ -297,7 +290,12 @@ class Played:
             yield f"event {event['name']}", json.dumps(event, ensure_ascii=False)
         for trace in self.traces:
             yield "userland trace", trace
-        story = tell(self.runs)
+        for address, body in self.api:
+            yield f"API call {address}", address
+            yield f"API call {address}", body
+        story = story_of(self.runs)
+        for told in story.runs:
+            yield "timeline", str(timeline_of(told))
         yield "html", render_html(story)
         yield "json report", json.dumps(story_to_json(story, values=True), ensure_ascii=False)
 
@@ -308,11 +306,14 @@ Decrypt = Callable[[Any], Any]
 def as_it_was(played: Played, decrypt: Decrypt | None) -> dict[str, Any]:
     """What every run of a scenario came to, decrypted, without what differs each time.
 
-    This is what must be the same with and without plugins.
+    This is what must be the same with and without plugins. What was deferred is left out: without
+    its plugin nothing is.
     """
     opened = decrypt or (lambda value: value)
     runs: dict[str, list[Any]] = {}
     for run in played.runs:
+        if run.is_deferred:
+            continue
         error = run.error or {}
         told = (
             run.status,
@@ -324,7 +325,7 @@ def as_it_was(played: Played, decrypt: Decrypt | None) -> dict[str, Any]:
         runs.setdefault(run.function_id, []).append(told)
     for several in runs.values():
         several.sort(key=lambda told: json.dumps(told, default=str))
-    names = sorted(event["name"] for event in played.events)
+    names = sorted(event["name"] for event in played.events if event["name"] != DEFERRED_EVENT)
     return {"runs": runs, "events": names}
 
 

@@ -17,7 +17,11 @@ import sentry_sdk
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.composition.composition_secrets import secret
+from tests.composition.composition_uses import MODEL, PRICE, make_judge, use_in_body, use_in_step
 
+from inngest_plugins.ai import AIPlugin
+from inngest_plugins.checkpoint import CheckpointPlugin
+from inngest_plugins.defer import DeferPlugin
 from inngest_plugins.encryption import EncryptionPlugin, KeyRing
 from inngest_plugins.local import LocalEngine, VirtualClock
 from inngest_plugins.metadata import MetadataPlugin, metadata
@@ -30,7 +34,8 @@ SCHEMA = {"type": "object", "required": ["number", "encrypted"]}
 
 async def live(directory: Path, runs: int) -> None:
     """Start the runs (their events have ids, so they start once), and finish them."""
-    sentry_sdk.init()
+    # Those that enable themselves import every library of theirs that is installed, for seconds.
+    sentry_sdk.init(auto_enabling_integrations=False)
     keys = KeyRing.from_file(directory / "keys")
     provider = replay_safe_provider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
@@ -40,6 +45,9 @@ async def live(directory: Path, runs: int) -> None:
         is_production=False,
         middleware=[
             MetadataPlugin(),
+            AIPlugin(prices={MODEL: PRICE}),
+            DeferPlugin(),
+            CheckpointPlugin(),
             ValidationPlugin(events={"crash/work": SCHEMA}),
             encryption,
             OpenTelemetryPlugin(tracer_provider=provider),
@@ -47,17 +55,21 @@ async def live(directory: Path, runs: int) -> None:
         ],
     )
 
+    judge = make_judge(client, is_async=True)
+    assert judge.function is not None
+
     @client.create_function(fn_id="work", trigger=inngest.TriggerEvent(event="crash/work"))
     async def work(ctx: inngest.Context) -> list[Any]:
         number = ctx.event.data["number"]
 
         async def noted(name: str) -> str:
-            metadata.increment("steps")
+            use_in_step(name)
             with (directory / "log").open("a") as log:
                 log.write(f"{ctx.run_id} {name}\n")
             await asyncio.sleep(0.005)
             return f"{name} {number} {secret(name)}"
 
+        use_in_body(judge, str(number))
         first = await ctx.step.run("first", noted, "first")
         await ctx.step.sleep("nap", 60_000)
         second, third = await ctx.group.parallel(
@@ -75,14 +87,15 @@ async def live(directory: Path, runs: int) -> None:
         )
         for n in range(runs)
     ]
-    engine = LocalEngine(client, [work], directory / "journal", VirtualClock(0))
+    engine = LocalEngine(client, [work, judge.function], directory / "journal", VirtualClock(0))
     async with engine:
         await engine.send(events)
         await engine.settle()
         ended = [run for run in engine.runs if run.function_id == "crash-work"]
         outputs = sorted(encryption.decrypt(run.output) for run in ended)
         stored = [run.metadata.get("run", {}) for run in ended]
-    print(json.dumps({"outputs": outputs, "metadata": stored}))
+        judged = [encryption.decrypt(run.output) for run in engine.deferred]
+    print(json.dumps({"outputs": outputs, "metadata": stored, "judged": judged}))
 
 
 if __name__ == "__main__":

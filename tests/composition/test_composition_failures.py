@@ -11,8 +11,10 @@ import anyio
 import inngest
 import pytest
 from tests.composition.composition_app import EVENT, App, order, small_app
+from tests.composition.composition_plugins import NAMES
 from tests.composition.composition_rig import Fired, Rig, as_it_was, names_of, opener
 from tests.composition.composition_secrets import secret
+from tests.composition.composition_uses import use_in_body
 
 from inngest_plugins.core import Call, Hooks, Layer, StackEntry, Step
 from inngest_plugins.local import LocalEngine
@@ -32,6 +34,7 @@ HOOKS = (
     "before_send_events",
     "after_send_events",
 )
+CHECKPOINTING = (*NAMES, "checkpoint")
 CLOSED_BY = {"before_memoization": "after_memoization", "before_execution": "after_execution"}
 
 
@@ -80,16 +83,36 @@ def check_all_closed(fired: list[Fired], stack: list[StackEntry]) -> None:
                 assert "before_response" in hooks, (plugin, hooks)
 
 
-@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-@pytest.mark.parametrize("layer", [Layer.OBSERVE, Layer.CONTEXT], ids=lambda layer: layer.name)
-@pytest.mark.parametrize("hook", HOOKS)
+def cases(*layers: Layer) -> list[tuple[str, Layer, bool]]:
+    """Each hook in each layer, and each hook in async and in sync functions."""
+    pairs = [(hook, layer) for hook in HOOKS for layer in layers]
+    return [
+        (hook, layer, (HOOKS.index(hook) + layers.index(layer)) % 2 == 0) for hook, layer in pairs
+    ]
+
+
+def names_in(layer: Layer) -> tuple[str, ...]:
+    """The other plugins: with checkpointing where the broken one is innermost."""
+    return CHECKPOINTING if layer is Layer.CONTEXT else NAMES
+
+
+def case_id(value: object) -> str:
+    """How a test names its case."""
+    if isinstance(value, Layer):
+        return value.name
+    return value if isinstance(value, str) else ("async" if value else "sync")
+
+
+@pytest.mark.parametrize(
+    ("hook", "layer", "is_async"), cases(Layer.OBSERVE, Layer.CONTEXT), ids=case_id
+)
 async def test_a_plugin_that_fails_open_changes_nothing(
     rig: Rig, *, hook: str, layer: Layer, is_async: bool
 ) -> None:
     """A plugin that fails open can raise anywhere: the log names it, and the run goes on."""
     bare = as_it_was(await rig.play(small_app(is_async=is_async), order(), "fulfil"), None)
     _forget(rig)
-    plugins = [*rig.plugins(), rig.noting(breaking(hook, layer, fail_open=True))]
+    plugins = [*rig.plugins(names_in(layer)), rig.noting(breaking(hook, layer, fail_open=True))]
     played = await rig.play(small_app(plugins, is_async=is_async), order(), "fulfil")
 
     assert as_it_was(played, opener(rig.key)) == bare
@@ -100,14 +123,14 @@ async def test_a_plugin_that_fails_open_changes_nothing(
     rig.check_no_leak(played)
 
 
-@pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
-@pytest.mark.parametrize("layer", [Layer.WIRE, Layer.CONTEXT], ids=lambda layer: layer.name)
-@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize(
+    ("hook", "layer", "is_async"), cases(Layer.WIRE, Layer.CONTEXT), ids=case_id
+)
 async def test_a_plugin_that_fails_closed_fails_the_run(
     rig: Rig, *, hook: str, layer: Layer, is_async: bool
 ) -> None:
     """A plugin that fails closed fails the run with its error, reported once, without leaks."""
-    plugins = [*rig.plugins(), rig.noting(breaking(hook, layer, fail_open=False))]
+    plugins = [*rig.plugins(names_in(layer)), rig.noting(breaking(hook, layer, fail_open=False))]
     played = await rig.play(small_app(plugins, is_async=is_async), order(), "fulfil")
 
     # The events are out by then; failing would send them twice.
@@ -117,12 +140,13 @@ async def test_a_plugin_that_fails_closed_fails_the_run(
         assert played.run.status == "Failed"
         assert (played.run.error or {}).get("name") == "BrokenError"
         reported = [
-            event["exception"]["values"][-1]["type"]
+            (event["tags"]["inngest.run.id"], event["exception"]["values"][-1]["type"])
             for event in rig.transport.errors
             if event["level"] == "error"
         ]
-        # A step's outcome and then the function's: the plugin refused two.
-        assert reported == ["BrokenError"] * (2 if hook == "transform_output" else 1)
+        # What the run deferred before it failed fails as well, as a run of its own.
+        failed = [run.id for run in played.runs if run.status == "Failed"]
+        assert sorted(reported) == sorted((run_id, "BrokenError") for run_id in failed)
     check_all_closed(rig.fired, plugins)
     rig.check_no_leak(played)
 
@@ -133,9 +157,15 @@ def _forget(rig: Rig) -> None:
     rig.fired.clear()
 
 
-async def test_a_cancelled_request_closes_everything_and_the_run_goes_on(rig: Rig) -> None:
+@pytest.mark.parametrize("names", [NAMES, CHECKPOINTING], ids=["answer", "checkpoint"])
+async def test_a_cancelled_request_closes_everything_and_the_run_goes_on(
+    rig: Rig, names: tuple[str, ...]
+) -> None:
     """A request that is cancelled while a step waits leaves nothing open and loses nothing."""
-    plugins = [*rig.plugins(), rig.noting(breaking("on_register", Layer.OBSERVE, fail_open=True))]
+    plugins = [
+        *rig.plugins(names),
+        rig.noting(breaking("on_register", Layer.OBSERVE, fail_open=True)),
+    ]
     app = App(plugins)
     tries: list[None] = []
 
@@ -150,7 +180,7 @@ async def test_a_cancelled_request_closes_everything_and_the_run_goes_on(rig: Ri
         return [first, await step.run("stuck", stuck)]
 
     app.function(main, "fulfil", EVENT, retries=1)
-    played = await rig.play(app, order(), "fulfil", request_timeout=0.5)
+    played = await rig.play(app, order(), "fulfil", request_timeout=2)
 
     assert played.run.status == "Completed"
     assert opener(rig.key)(played.run.output) == [secret("first"), secret("step")]
@@ -161,7 +191,8 @@ async def test_a_cancelled_request_closes_everything_and_the_run_goes_on(rig: Ri
     ]
     assert len({id(call) for call in cancelled}) == 1
     hooks = [fired.hook for fired in rig.fired if fired.subject is cancelled[0]]
-    assert "transform_output" not in hooks
+    # With checkpointing the step before was stored in the same request.
+    assert ("transform_output" in hooks) == (names is CHECKPOINTING)
     check_all_closed(rig.fired, plugins)
     rig.check_no_leak(played)
     assert Call.current() is None
@@ -174,10 +205,11 @@ async def test_a_run_cancelled_at_the_engine_ends_without_a_report(
     rig: Rig, *, is_async: bool
 ) -> None:
     """Cancelling a run that waits ends it; nothing is reported to Sentry, and nothing leaks."""
-    plugins = rig.plugins()
+    plugins = rig.plugins(CHECKPOINTING if is_async else NAMES)
     app = App(plugins, is_async=is_async)
 
     async def main(ctx: Any, step: Any) -> Any:
+        use_in_body(app.judge, "o-1")
         await step.run("first", app.noting("first", secret("first")))
         return await step.wait_for_event("wait", event="shop/never", timeout=1000)
 
@@ -191,6 +223,9 @@ async def test_a_run_cancelled_at_the_engine_ends_without_a_report(
 
     played = await rig.play(app, order(), "fulfil", during=cancel)
     assert played.run.status == "Cancelled"
+    # What was deferred runs however the run ended.
+    judged = [run.status for run in played.runs if run.is_deferred]
+    assert judged == ["Completed"]
     assert rig.transport.errors == []
     check_all_closed(rig.fired, plugins)
     rig.check_no_leak(played)

@@ -207,5 +207,5 @@ def test_the_demo_runs_from_anywhere(tmp_path: pathlib.Path) -> None:
 def test_the_picture_in_the_docs_is_of_this_demo() -> None:
     """docs/run.svg shows the functions that the demo runs now."""
     picture = (SHOP.parents[1] / "docs" / "run.svg").read_text("utf-8").replace("&#160;", " ")
-    for expected in ("shop-fulfil", "carrier-scan", "(encrypted)", "hooks: sentry"):
+    for expected in ("shop-fulfil", "carrier-scan", "order_id", "hooks: sentry"):
         assert expected in picture

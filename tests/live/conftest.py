@@ -1,6 +1,7 @@
 """A real Inngest server for the live suite.
 
 `INNGEST_DEV_URL` names it, such as http://127.0.0.1:8288; without it every live test is skipped.
+With `INNGEST_SIGNING_KEY` and `INNGEST_EVENT_KEY` it is one in production mode.
 The apps under test are served over HTTP on the loopback interface, or by a second process.
 """
 
@@ -24,7 +25,9 @@ import inngest.fast_api
 import pytest
 import uvicorn
 
-URL = os.environ.get("INNGEST_DEV_URL", "").rstrip("/")
+from .live_client import URL, client_options
+
+ROOT = Path(__file__).parents[2]
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 _RUN = """{run(runID:"%s"){id status output trace(preview: true){
   name status spanID stepID stepOp isUserland metadata{scope kind values}
@@ -67,16 +70,21 @@ class LiveServer:
 
     def client(self, app_id: str, **options: Any) -> inngest.Inngest:
         """Return a client of this server."""
-        return inngest.Inngest(
-            app_id=app_id,
-            api_base_url=self.url,
-            event_api_base_url=self.url,
-            is_production=False,
-            **options,
-        )
+        return inngest.Inngest(app_id=app_id, **{**client_options(), **options})
 
-    def serve(self, client: inngest.Inngest, functions: Sequence[inngest.Function[Any]]) -> str:
+    def serve(
+        self,
+        client: inngest.Inngest,
+        functions: Sequence[inngest.Function[Any]],
+        *,
+        behind: Callable[[Any], Any] = lambda app: app,
+    ) -> str:
         """Serve an app from a thread of this process, and register it.
+
+        Args:
+            client: The app's client.
+            functions: Its functions.
+            behind: Makes the ASGI application that is served of the app.
 
         Returns:
             The URL of its endpoint.
@@ -87,7 +95,7 @@ class LiveServer:
             app, client, list(functions), serve_origin=f"http://127.0.0.1:{port}"
         )
         server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning")
+            uvicorn.Config(behind(app), host="127.0.0.1", port=port, log_level="warning")
         )
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
@@ -110,7 +118,7 @@ class LiveServer:
         process = subprocess.Popen(
             command,
             cwd=module.parent,
-            env={**os.environ, "PORT": str(port), "INNGEST_DEV_URL": self.url},
+            env={**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT)},
         )
 
         def stop() -> None:
@@ -124,7 +132,7 @@ class LiveServer:
     def register(self, port: int) -> str:
         """Have the app at this port register itself with the server."""
         endpoint = f"http://127.0.0.1:{port}/api/inngest"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 answer = httpx.put(endpoint, timeout=30)
@@ -176,6 +184,12 @@ class LiveServer:
         """Send an event that starts one run, and return the run's id."""
         (event_id,) = client.send_sync(event)
         return self.run_ids(event_id)[0]
+
+    def cancel(self, run_id: str) -> None:
+        """Cancel a run, and wait until the server says that it is."""
+        answer = self.query(f'mutation{{cancelRun(runID:"{run_id}"){{status}}}}')
+        assert answer, f"run {run_id} was not cancelled"
+        self.ended(run_id)
 
     def close(self) -> None:
         """Stop what was served."""

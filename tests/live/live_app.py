@@ -19,6 +19,7 @@ import sentry_sdk
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
+from tests.live.live_client import client_options
 
 from inngest_plugins.core import Call, Hooks
 from inngest_plugins.encryption import EncryptionPlugin, KeyRing
@@ -30,7 +31,6 @@ from inngest_plugins.validation import ValidationPlugin
 PORT = os.environ.get("PORT", "0")
 OUT = Path(os.environ.get("LIVE_OUT", "."))
 CANARY = os.environ.get("LIVE_CANARY", "")
-URL = os.environ.get("INNGEST_DEV_URL", "http://127.0.0.1:8288")
 APP = "live-composition"
 ORDER = {"type": "object", "required": ["order", "encrypted"]}
 
@@ -89,9 +89,7 @@ def count(call: Call) -> None:
 
 client = inngest.Inngest(
     app_id=APP,
-    api_base_url=URL,
-    event_api_base_url=URL,
-    is_production=False,
+    **client_options(),
     logger=logging.getLogger("live"),
     middleware=[
         custom,

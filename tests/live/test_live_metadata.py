@@ -44,6 +44,14 @@ def shown(run: Any, scope: str, kind: str = DEFAULT) -> list[tuple[str, Any]]:
     return list(found.items())
 
 
+def of_attempts(run: Any) -> list[tuple[str, Any]]:
+    """Return what the attempts of steps recorded.
+
+    The server names the scope of one that failed by its attempt, that of the last by its step.
+    """
+    return shown(run, "step") + shown(run, "step_attempt")
+
+
 def wait_for(server: LiveServer, run_id: str, condition: Callable[[Any], bool]) -> Any:
     """Return the run once its trace tree, written in the background, fulfils a condition."""
     deadline = time.monotonic() + 20
@@ -84,12 +92,12 @@ def test_live_metadata_shows_at_run_step_and_attempt(live_server: LiveServer) ->
         lambda run: (
             shown(run, "run") != []
             and "ended" in shown(run, "run")[0][1]
-            and len(shown(run, "step")) >= 2
+            and len(of_attempts(run)) >= 2
         ),
     )
     assert [values for _, values in shown(run, "run")] == [{"begun": True, "ended": True}]
     assert [values for _, values in shown(run, "run", "userland.audit")] == [{"note": "x"}]
-    tries = sorted(shown(run, "step"), key=lambda entry: entry[1]["attempt"])
+    tries = sorted(of_attempts(run), key=lambda entry: entry[1]["attempt"])
     assert [values for _, values in tries] == [
         {"attempt": 0, "rows": 2},
         {"attempt": 1, "rows": 2},

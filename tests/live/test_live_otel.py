@@ -27,6 +27,7 @@ import fastapi
 import inngest
 import inngest.fast_api
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from tests.live.live_client import client_options
 
 from inngest_plugins.otel import OpenTelemetryPlugin, replay_safe_provider
 
@@ -38,12 +39,9 @@ provider.add_span_processor(
     )
 )
 tracer = provider.get_tracer("user")
-url = os.environ["INNGEST_DEV_URL"]
 client = inngest.Inngest(
     app_id="live-otel-workers",
-    api_base_url=url,
-    event_api_base_url=url,
-    is_production=False,
+    **client_options(),
     middleware=[OpenTelemetryPlugin(tracer_provider=provider)],
 )
 

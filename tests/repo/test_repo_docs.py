@@ -53,7 +53,12 @@ def test_the_examples_of_a_plugin_compile(page: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*GUIDES, *READMES, ROOT / "CONTRIBUTING.md"],
+    [
+        *sorted({*GUIDES, *(ROOT / "docs").rglob("*.md")}),
+        *READMES,
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+    ],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
