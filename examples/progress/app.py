@@ -1,57 +1,89 @@
 """A page with a progress bar that moves while a run runs.
 
-The function records its progress as metadata; `MetadataPlugin(realtime=True)` publishes each change
-on the run's realtime channel; `subscribe` follows it; the page gets it as server-sent events.
+The function publishes its progress to a realtime channel; the page asks this app for a token that
+lets it listen to that channel and to no other, and listens.
 
 Run it with no server at all, on the embedded engine:
 
-    pip install "inngest-plugins[metadata,local]" uvicorn
+    pip install "inngest-plugins[realtime,local]" uvicorn
     python examples/progress/app.py
 
-and open http://127.0.0.1:8000. With an Inngest server, leave out `source=engine`.
+and open http://127.0.0.1:8000 (`--port` takes another port). With an Inngest server:
+
+    INNGEST_DEV=http://127.0.0.1:8288 python examples/progress/app.py
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
 
 import inngest
-from fastapi import FastAPI, HTTPException
+import inngest.fast_api
+import pydantic
+from fastapi import FastAPI
 from fastapi.responses import FileResponse, StreamingResponse
 
 from inngest_plugins.local import LocalEngine, RealClock
-from inngest_plugins.metadata import MetadataPlugin, Snapshot, metadata, subscribe
+from inngest_plugins.realtime import (
+    Channel,
+    RealtimePlugin,
+    SubscriptionToken,
+    Topic,
+    publish,
+    subscribe,
+    subscription_token,
+)
 
 PAGE = Path(__file__).with_name("page.html")
 FILES = ("customers.csv", "orders.csv", "invoices.csv")
 ROWS = 20
 SECONDS_PER_ROW = 0.04
+HAS_SERVER = os.environ.get("INNGEST_DEV", "").startswith("http")
 
-client = inngest.Inngest(
-    app_id="progress", is_production=False, middleware=[MetadataPlugin(realtime=True)]
-)
+client = inngest.Inngest(app_id="progress", is_production=False, middleware=[RealtimePlugin()])
+
+
+class Progress(pydantic.BaseModel):
+    """How far an import is."""
+
+    state: str
+    rows: int
+    share: float
+
+
+class ImportChannel(Channel, name="import:{import_id}"):
+    """What an import says about itself."""
+
+    import_id: uuid.UUID
+
+    progress = Topic(Progress)
+    log = Topic(str)
 
 
 @client.create_function(fn_id="import", trigger=inngest.TriggerEvent(event="import/requested"))
 async def import_files(ctx: inngest.Context) -> int:
     """Import some files, one step for each, and say how far it has got."""
-    metadata.update({"state": "importing", "progress": 0, "rows": 0})
+    channel = ImportChannel(import_id=ctx.event.data["import_id"])
+    total = ROWS * len(FILES)
     for number, name in enumerate(FILES):
 
-        async def import_file(number: int = number, name: str = name) -> None:
-            for row in range(ROWS):
+        async def import_file(before: int = number * ROWS, name: str = name) -> None:
+            for row in range(before + 1, before + ROWS + 1):
                 await asyncio.sleep(SECONDS_PER_ROW)
-                metadata.increment("rows")
-                metadata.set("progress", (number + (row + 1) / ROWS) / len(FILES))
-            metadata.append("log", f"{name}: {ROWS} rows")
+                progress = Progress(state="importing", rows=row, share=row / total)
+                await publish(channel.progress, progress)
+            await publish(channel.log, f"{name}: {ROWS} rows")
 
         await ctx.step.run(name, import_file)
-    metadata.set("state", "done")
-    return int(metadata.get("rows"))
+    await publish(channel.progress, Progress(state="done", rows=total, share=1), durable=True)
+    return total
 
 
 engine = LocalEngine(client, [import_files], clock=RealClock())
@@ -59,12 +91,17 @@ engine = LocalEngine(client, [import_files], clock=RealClock())
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Keep the engine open while the page is served."""
+    """Keep the embedded engine open while the page is served, where there is no server."""
+    if HAS_SERVER:
+        yield
+        return
     async with engine:
         yield
 
 
 app = FastAPI(lifespan=lifespan)
+if HAS_SERVER:
+    inngest.fast_api.serve(app, client, [import_files])
 
 
 @app.get("/")
@@ -73,31 +110,61 @@ async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
-@app.post("/imports")
-async def start() -> dict[str, str]:
+class Listening(pydantic.BaseModel):
+    """What a page needs to listen.
+
+    Attributes:
+        token: lets it listen to its channel, for a minute.
+        url: where.
+    """
+
+    token: SubscriptionToken
+    url: str
+
+
+@app.post("/imports/{import_id}/token")
+async def token(import_id: uuid.UUID) -> Listening:
+    """Let a page listen to an import. A real app asks here who wants to."""
+    made = await subscription_token(client, ImportChannel(import_id=import_id))
+    if HAS_SERVER:
+        url = urljoin(client.api_origin, f"/v1/realtime/sse?token={made['key']}")
+    else:
+        # The embedded engine has no socket: this app hands its messages on.
+        url = f"/imports/{import_id}/events"
+    return Listening(token=made, url=url)
+
+
+@app.post("/imports/{import_id}")
+async def start(import_id: uuid.UUID) -> None:
     """Start an import."""
-    (event_id,) = await engine.send(inngest.Event(name="import/requested"))
-    started = (run.id for run in engine.runs if run.events[0]["id"] == event_id)
-    return {"run_id": next(started)}
+    await client.send(inngest.Event(name="import/requested", data={"import_id": str(import_id)}))
 
 
-@app.get("/imports/{run_id}/events")
-async def events(run_id: str) -> StreamingResponse:
-    """Follow an import as server-sent events, one for each snapshot."""
-    if all(run.id != run_id for run in engine.runs):
-        raise HTTPException(404)
-    return StreamingResponse(
-        server_sent(subscribe(run_id, source=engine)), media_type="text/event-stream"
-    )
+@app.get("/imports/{import_id}/events")
+async def events(import_id: uuid.UUID) -> StreamingResponse:
+    """Hand on the messages of the embedded engine, in the form that a server sends them in."""
+    channel = ImportChannel(import_id=import_id)
+    messages = subscribe(channel.progress, channel.log, client=client)
+
+    async def lines() -> AsyncIterator[str]:
+        yield ":\n\n"
+        async for message in messages:
+            event = _Event(topic=message.topic.name, data=message.data)
+            yield f"data: {event.model_dump_json()}\n\n"
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
 
 
-async def server_sent(snapshots: AsyncIterator[Snapshot]) -> AsyncIterator[str]:
-    """Write snapshots as server-sent events (WHATWG HTML, section 9.2)."""
-    async for snapshot in snapshots:
-        yield f"data: {json.dumps({**snapshot, 'status': snapshot.status})}\n\n"
+class _Event(pydantic.BaseModel):
+    topic: str
+    data: Any
 
 
 if __name__ == "__main__":
+    import argparse
+
     import uvicorn
 
-    uvicorn.run(app, host="127.0.0.1", port=8000)
+    parser = argparse.ArgumentParser(description="A page with a progress bar.")
+    parser.add_argument("--port", type=int, default=8000, help="where to serve; 8000 by default")
+    uvicorn.run(app, host="127.0.0.1", port=parser.parse_args().port)

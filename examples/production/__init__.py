@@ -1,0 +1,1 @@
+"""A shop in production: many workers, one server, everything watched."""

@@ -1,0 +1,2 @@
+-- The server's own database, beside the shop's.
+CREATE DATABASE inngest;
