@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import inngest
+from figures import figure
 from harness import Variant, measure, requester, table
 
 from inngest_plugins.core import Call, Outcome, Plugin, Send, Stack, Step
@@ -64,6 +65,10 @@ def main() -> None:
         medians = measure(variants)
         kind = "sync" if sync else "async"
         table(f"One new step, {kind} function", medians, base="bare SDK")
+        for count in (1, 10):
+            ratio = medians[f"Stack, overrides nothing x {count}"] / medians["bare SDK"]
+            what = f"a request of one step, {kind}: {count} plugin(s) that do nothing / bare SDK"
+            figure(what, ratio, at_most=1.12 if count == 1 else None)
         for name in (
             "SDK no-op MiddlewareSync",
             "Stack, overrides nothing",
@@ -86,6 +91,9 @@ def main() -> None:
             calls=calls,
         )
         table(f"{memos} memoized steps and a new one, async function", medians, base="bare SDK")
+        if memos:
+            ratio = medians["Stack of one, overrides nothing"] / medians["bare SDK"]
+            figure(f"{memos} memoized steps: a plugin / bare SDK", ratio, at_most=1)
 
 
 if __name__ == "__main__":

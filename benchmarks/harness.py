@@ -61,15 +61,28 @@ def request_body(memos: int, *, data: Mapping[str, Any] | None = None) -> bytes:
 
 
 def requester(
-    middleware: Middleware, memos: int, *, sync: bool = False, body: bytes | None = None
+    middleware: Middleware,
+    memos: int,
+    *,
+    sync: bool = False,
+    body: bytes | None = None,
+    step: Callable[[], Awaitable[Any]] | None = None,
 ) -> Callable[[], Awaitable[Any]]:
-    """Return a callable that has a function with `memos` memoized steps run its next step."""
+    """Return a callable that has a function with `memos` memoized steps run its next step.
+
+    Args:
+        middleware: of the client.
+        memos: how many steps have a stored result.
+        sync: a sync function.
+        body: of the request, if not one with the memos that the function gives.
+        step: what each step of an async function runs.
+    """
     client = inngest.Inngest(app_id="bench", is_production=False, middleware=list(middleware))
     handler = comm_lib.CommHandler(
         client=client,
         enable_unauthed_sync=None,
         framework=server_lib.Framework.FAST_API,
-        functions=[_function(client, memos, sync=sync)],
+        functions=[_function(client, memos, step or value, sync=sync)],
         streaming=None,
     )
     sent = request_body(memos) if body is None else body
@@ -81,7 +94,14 @@ def requester(
     return call
 
 
-def _function(client: inngest.Inngest, memos: int, *, sync: bool) -> inngest.Function[None]:
+async def value() -> dict[str, int]:
+    """What a step of a benchmark gives."""
+    return {"n": 1}
+
+
+def _function(
+    client: inngest.Inngest, memos: int, step: Callable[[], Awaitable[Any]], *, sync: bool
+) -> inngest.Function[None]:
     trigger = inngest.TriggerEvent(event="bench/event")
     if sync:
 
@@ -92,13 +112,10 @@ def _function(client: inngest.Inngest, memos: int, *, sync: bool) -> inngest.Fun
 
         return sync_function
 
-    async def value() -> dict[str, int]:
-        return {"n": 1}
-
     @client.create_function(fn_id="fn", trigger=trigger)
     async def function(ctx: inngest.Context) -> None:
         for i in range(memos + 1):
-            await ctx.step.run(f"s{i}", value)
+            await ctx.step.run(f"s{i}", step)
 
     return function
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import inngest
+from figures import figure
 
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.metadata import MetadataPlugin, metadata
@@ -103,6 +104,7 @@ async def main() -> None:
     ]:
         took, processor, requests = await measure(body)
         added = took - base
+        figure(f"{UPDATES} x {name}", added, "ms", at_most=2 * TARGET_MS)
         print(
             f"{name:<28}{took:8.1f} ms   added {added:6.1f} ms "
             f"({processor - base_processor:6.1f} ms of processor) for {UPDATES} calls, "

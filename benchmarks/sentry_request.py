@@ -24,6 +24,7 @@ import fastapi
 import inngest
 import inngest.fast_api
 import sentry_sdk
+from figures import figure
 from inngest.experimental.sentry_middleware import SentryMiddleware
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.integrations.fastapi import FastApiIntegration
@@ -132,7 +133,7 @@ async def post(app: Any, body: bytes) -> float:
     return time.thread_time() - started
 
 
-async def compare(rounds: int, *, memos: int, fails: bool, max_attempts: int) -> None:
+async def compare(title: str, rounds: int, *, memos: int, fails: bool, max_attempts: int) -> None:
     variants: dict[str, Callable[[], list[Any]]] = {
         "no middleware": list,
         "experimental": lambda: [SentryMiddleware],
@@ -160,6 +161,7 @@ async def compare(rounds: int, *, memos: int, fails: bool, max_attempts: int) ->
         )
     ratio = medians["plugin"] / medians["experimental"]
     print(f"    plugin / experimental: {ratio:.3f}")
+    figure(f"{title}: plugin / the official middleware", ratio, at_most=1)
 
 
 async def longest_pauses(app: Any, body: bytes) -> tuple[float, float]:
@@ -240,7 +242,9 @@ async def main(rounds: int) -> None:
             ("function raises, and will be tried again", 0, True, 4),
         ):
             print(f"  {what}")
-            await compare(rounds, memos=memos, fails=fails, max_attempts=max_attempts)
+            await compare(
+                f"{title}, {what}", rounds, memos=memos, fails=fails, max_attempts=max_attempts
+            )
     print("ten runs fail at the same time, endpoint never answers, flush=True: longest pause")
     await slow_endpoint(max(3, rounds // 100))
 
