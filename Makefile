@@ -30,14 +30,18 @@ setup: .venv/.synced ## Make .venv with everything the other targets need.
 demo: setup ## Run the example shop on the embedded engine and draw the run.
 	$(RUN) python examples/shop/demo.py
 
-.PHONY: demo-picture
-demo-picture: setup ## Draw docs/run.svg anew from a run of the demo.
-	$(RUN) python examples/shop/demo.py --svg docs/run.svg
+.PHONY: demo-agent
+demo-agent: setup ## Run the example agent, with no key: a scripted model, two tools, an approval.
+	$(RUN) python examples/agent/demo.py
+
+.PHONY: pictures
+pictures: setup ## Draw the pictures of the front page anew, each from a run.
+	$(RUN) python .ci/pictures.py
 
 .PHONY: test
 test: setup ## Run the tests, with branch coverage of all but the slow ones, which it would slow most.
-	$(RUN) pytest --numprocesses auto --reruns 2 -m "not slow" --cov --cov-report term
-	$(RUN) pytest --numprocesses auto --reruns 2 -m slow
+	$(RUN) pytest --numprocesses auto -m "not slow" --cov --cov-report term
+	$(RUN) pytest --numprocesses auto -m slow
 
 .PHONY: test-all
 test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.
@@ -71,8 +75,13 @@ bench: setup ## Print the benchmarks.
 	$(RUN) python benchmarks/run.py
 
 .PHONY: docs
-docs: setup ## Build the documentation site into site/.
-	$(UV) run --frozen --group docs mkdocs build --strict --quiet
+docs: setup ## Build the documentation site into site/, and follow every link in it.
+	NO_MKDOCS_2_WARNING=1 $(UV) run --frozen --group docs mkdocs build --strict
+	$(RUN) python .ci/site/check_links.py site /inngest-plugins/
+
+.PHONY: cli-reference
+cli-reference: setup ## Write docs/reference/cli.md anew from the program.
+	$(RUN) python .ci/cli_reference.py
 
 .PHONY: build
 build: setup ## Build the wheel and the sdist into dist/.

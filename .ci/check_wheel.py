@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
+    "agents",
+    "ai",
+    "checkpoint",
     "cli",
     "core",
+    "defer",
     "encryption",
+    "fetch",
+    "injection",
     "local",
     "metadata",
+    "mirror",
     "otel",
+    "realtime",
     "sentry",
     "testing",
     "validation",
@@ -33,6 +42,12 @@ def main() -> int:
         assert f"inngest_plugins/{package}/__init__.py" in names, f"{package} is missing"
     assert "inngest_plugins/__init__.py" not in names, "the namespace must stay one"
     assert not [name for name in names if "tests/" in name], "tests are in the wheel"
+    metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
+    text = zipfile.ZipFile(wheel).read(metadata).decode()
+    links = re.findall(r"\]\((?!#)([^)\s]+)", text)
+    relative = [link for link in links if not link.startswith("https://")]
+    assert links, "the wheel's page has no README"
+    assert not relative, f"links that break on the package's page: {relative}"
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -59,6 +74,8 @@ def main() -> int:
 
         use(*pip, f"{wheel}[all,testing]")
         for package in PACKAGES:
+            if package == "agents" and sys.version_info < (3, 11):
+                continue  # Pydantic AI needs Python 3.11
             use(str(binaries / "python"), "-Ic", f"import inngest_plugins.{package}")
         shop = home / "shop"
         shutil.copytree(ROOT / "examples" / "shop", shop)

@@ -1,14 +1,19 @@
 """Build, check and publish a release; without `--publish` it stops before the last step.
 
 What it makes in `dist/`: the wheel and the sdist, built twice and compared byte for byte, and
-`sbom.cdx.json`, a CycloneDX list of what `inngest-plugins[all]` installs. Publishing takes the
-credentials of uv (`UV_PUBLISH_TOKEN`, or trusted publishing) and nothing else.
+`sbom.cdx.json`, a CycloneDX list of what `inngest-plugins[all]` installs, and
+`provenance.intoto.json`, an in-toto statement (SLSA provenance 1.0) of the commit and the lock file
+that the artefacts were built from. Publishing takes the credentials of uv (`UV_PUBLISH_TOKEN`, or
+trusted publishing) and nothing else; where the machine has an OpenID Connect identity, as trusted
+publishing has, each artefact also gets a signed attestation (PEP 740) beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +31,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 UV = shutil.which("uv") or str(ROOT / ".uv/bin/uv")
+REPOSITORY = "https://github.com/inngest-plugins/inngest-plugins"
 ALLOWED_IN_SDIST = re.compile(
     r"^(src|plugins)/.*|^(README|CHANGELOG)\.md$|^(LICENSE|PKG-INFO|pyproject\.toml|\.gitignore)$"
 )
@@ -112,6 +118,44 @@ def write_sbom() -> None:
         )  # fmt: skip
 
 
+def write_provenance(artefacts: list[Path]) -> Path:
+    """Write what the artefacts were built from; see https://slsa.dev/spec/v1.0/provenance."""
+    sources = [
+        {
+            "uri": f"git+{REPOSITORY}",
+            "digest": {"gitCommit": run("git", "rev-parse", "HEAD").strip()},
+        },
+        {"uri": f"{REPOSITORY}/blob/main/uv.lock", "digest": {"sha256": digest(ROOT / "uv.lock")}},
+    ]
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [
+            {"name": artefact.name, "digest": {"sha256": digest(artefact)}}
+            for artefact in artefacts
+        ],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": f"{REPOSITORY}/blob/main/.ci/release.py",
+                "externalParameters": {"command": "make release"},
+                "resolvedDependencies": sources,
+            },
+            "runDetails": {"builder": {"id": f"{REPOSITORY}/blob/main/.ci/release.py"}},
+        },
+    }
+    path = DIST / "provenance.intoto.json"
+    path.write_text(json.dumps(statement, indent=2) + "\n", "utf-8")
+    return path
+
+
+def attest(artefacts: list[Path]) -> None:
+    """Sign each artefact with the identity of this machine, where it has one."""
+    if "ACTIONS_ID_TOKEN_REQUEST_URL" in os.environ:
+        run(UV, "tool", "run", "pypi-attestations", "sign", *map(str, artefacts))
+    else:
+        print("not attested: this machine has no OpenID Connect identity")
+
+
 def main() -> int:
     """Run the steps."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,9 +169,11 @@ def main() -> int:
     check_contents(artefacts)
     run(UV, "tool", "run", "twine", "check", "--strict", *map(str, artefacts))
     write_sbom()
-    for artefact in [*artefacts, DIST / "sbom.cdx.json"]:
+    provenance = write_provenance(artefacts)
+    for artefact in [*artefacts, DIST / "sbom.cdx.json", provenance]:
         print(f"{digest(artefact)}  {artefact.name}")
     if options.publish:
+        attest(artefacts)
         run(UV, "publish", *map(str, artefacts))
         print(f"published {project['name']} {project['version']}")
     return 0
