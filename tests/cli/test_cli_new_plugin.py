@@ -101,6 +101,7 @@ def test_what_is_in_it(made: pathlib.Path) -> None:
         if path.is_file()
     }
     assert sorted(files) == [
+        ".gitignore",
         "README.md",
         "pyproject.toml",
         "src/night_watch/__init__.py",
@@ -111,6 +112,33 @@ def test_what_is_in_it(made: pathlib.Path) -> None:
     assert not any("$" in text for text in files.values())
     assert "class NightWatchPlugin(Plugin):" in files["src/night_watch/plugin.py"]
     assert [path.name for path in made.parent.iterdir()] == ["night-watch"]
+
+
+def test_git_sees_its_files_and_nothing_else(made: pathlib.Path) -> None:
+    """What tests, checks, builds and a trial leave behind is not committed; neither is a secret."""
+    kept = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
+    left = (
+        "src/night_watch/__pycache__/plugin.pyc",
+        "src/night_watch.egg-info/PKG-INFO",
+        ".pytest_cache/tag",
+        ".mypy_cache/tag",
+        "dist/night_watch-0.1.0.tar.gz",
+        "trial/pyvenv.cfg",
+        ".venv/pyvenv.cfg",
+        ".env",
+    )
+    for path in left:
+        (made / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).touch()
+    subprocess.run(["git", "init", "-q"], cwd=made, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard"],
+        cwd=made,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert sorted(listed.stdout.split()) == kept
 
 
 def test_the_doctor_lists_it(

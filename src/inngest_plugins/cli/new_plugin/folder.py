@@ -16,6 +16,7 @@ from inngest_plugins.cli._errors import CliError
 from .names import PluginNames
 
 _FILES: typing.Final = {
+    ".gitignore": "gitignore",
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
     "src/$package/__init__.py": "init.py",
