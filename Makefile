@@ -39,9 +39,16 @@ pictures: setup ## Draw the pictures of the front page anew, each from a run.
 	$(RUN) python .ci/pictures.py
 
 .PHONY: test
-test: setup ## Run the tests, with branch coverage of all but the slow ones, which it would slow most.
-	$(RUN) pytest --numprocesses auto -m "not slow" --cov --cov-report term
+test: setup ## Run the tests, all but the slow ones.
+	$(RUN) pytest --numprocesses auto -m "not slow"
+
+.PHONY: test-slow
+test-slow: setup ## Run the slow tests: kills, long runs, many requests.
 	$(RUN) pytest --numprocesses auto -m slow
+
+.PHONY: coverage
+coverage: setup ## Run the tests with branch coverage, and list what no test reaches.
+	$(RUN) pytest --numprocesses auto -m "not slow" --cov --cov-report term
 
 .PHONY: test-all
 test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.
