@@ -266,7 +266,7 @@ async def test_a_timeout_counts_from_the_first_request() -> None:
     agent = support(Script("hi").model)
 
     async def body(ctx: inngest.Context) -> Any:
-        return (await agent.run("hi", timeout=60)).output
+        return (await agent.run("hi", timeout=200)).output
 
     run = await App().run(body)
     assert completed(run) == "hi"

@@ -93,7 +93,7 @@ def test_the_package_can_be_imported_without_typer_and_rich() -> None:
         "sys.exit(main(['run']))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False
     )
     assert ended.returncode == 2
     assert "pip install" in ended.stderr
@@ -255,7 +255,7 @@ def test_a_full_disk_is_one_line_of_the_program(
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert ended.returncode == 2
@@ -268,7 +268,7 @@ def test_a_full_disk_is_one_line_of_the_program(
 def test_closed_streams_are_no_failure(redirected: str) -> None:
     """A program started with closed streams, or a full disk for its messages, does its work."""
     command = f"{sys.executable} -m inngest_plugins.cli --version {redirected}"
-    ended = subprocess.run(command, shell=True, capture_output=True, timeout=60, check=False)
+    ended = subprocess.run(command, shell=True, capture_output=True, timeout=200, check=False)
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
@@ -307,7 +307,7 @@ def test_the_shell_completes_commands_and_options(app: str) -> None:
         }
         command = [sys.executable, "-m", "inngest_plugins.cli"]
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=True
+            command, env=environment, capture_output=True, text=True, timeout=200, check=True
         ).stdout
 
     assert "doctor" in completed("inngest-plugins do").split()
@@ -320,7 +320,7 @@ def test_the_package_is_a_program(app: str) -> None:
         [sys.executable, "-m", "inngest_plugins.cli", "doctor", "missing.py"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert ended.returncode == 2

@@ -16,7 +16,7 @@ def test_the_reference_is_what_the_program_says() -> None:
         [sys.executable, str(script), "--check"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert (checked.returncode, checked.stderr) == (0, "")

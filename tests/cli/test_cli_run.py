@@ -175,7 +175,7 @@ async def main():
         os._exit(9)
 asyncio.run(main())
 """
-    killed = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    killed = subprocess.run([sys.executable, "-c", script], timeout=200, check=False)
     assert killed.returncode == 9
     finished = program("run", app, "--journal", journal)
     assert finished.code == 0
@@ -322,7 +322,7 @@ def test_the_installed_program_runs_from_elsewhere(app: str, tmp_path: pathlib.P
         cwd=elsewhere,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

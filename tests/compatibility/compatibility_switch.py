@@ -71,6 +71,6 @@ async def run_on_both(
     )
     async with engine:
         with answered_by(clients[not sender], engine.transport, engine.transport):
-            run = await engine.run(event, function=functions[sender][0].id, timeout=60)
+            run = await engine.run(event, function=functions[sender][0].id, timeout=200)
             await engine.settle(60)
     return run, engine.runs

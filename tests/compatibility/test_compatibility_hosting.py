@@ -100,7 +100,7 @@ def tornado_server(client: inngest.Inngest, functions: Functions, close: list[An
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(200)
 
     def stop() -> None:
         stopping[0]()
@@ -111,7 +111,7 @@ def tornado_server(client: inngest.Inngest, functions: Functions, close: list[An
     async def forward(
         method: str, query: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=200) as http:
             answer = await http.request(
                 method,
                 f"http://127.0.0.1:{port}/api/inngest?{query}",

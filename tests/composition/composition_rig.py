@@ -166,7 +166,7 @@ class Rig(PluginMaker):
                 api = Recording(engine.transport)
                 with answered_by(app.client, api, api):
                     if during is None:
-                        run = await engine.run(events, function=function, timeout=60)
+                        run = await engine.run(events, function=function, timeout=200)
                     else:
                         await engine.send(events)
                         await during(engine)

@@ -180,7 +180,7 @@ async def test_a_cancelled_request_closes_everything_and_the_run_goes_on(
         return [first, await step.run("stuck", stuck)]
 
     app.function(main, "fulfil", EVENT, retries=1)
-    played = await rig.play(app, order(), "fulfil", request_timeout=2)
+    played = await rig.play(app, order(), "fulfil", request_timeout=5)
 
     assert played.run.status == "Completed"
     assert opener(rig.key)(played.run.output) == [secret("first"), secret("step")]
@@ -216,7 +216,7 @@ async def test_a_run_cancelled_at_the_engine_ends_without_a_report(
     app.function(main, "fulfil", EVENT, retries=0)
 
     async def cancel(engine: LocalEngine) -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(100):
             while not any("wait" in run.steps for run in engine.runs):
                 await engine.idle()
         await engine.cancel(engine.runs[0])

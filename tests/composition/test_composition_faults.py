@@ -265,7 +265,7 @@ def test_kill_9_at_any_step_loses_nothing_and_leaks_nothing(tmp_path: Path) -> N
     known = _acknowledged(tmp_path / "journal")
     before = len(_lines(tmp_path / "log"))
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command, env=environment, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.returncode == 0, done.stderr
     again += [line for line in _lines(tmp_path / "log")[before:] if line in known]

@@ -206,7 +206,7 @@ async def test_the_subscription_ends_with_the_run(server: Server) -> None:
     await asyncio.sleep(0.1)
     server.run_status = "Cancelled"
     server.broadcast(A, 1)
-    await asyncio.wait_for(following.task, 5)
+    await asyncio.wait_for(following.task, 100)
     assert following.data == [1]
     assert following.events[-1] == RunEnded("Cancelled", before=False)
 
@@ -292,7 +292,7 @@ async def test_an_engine_in_process_is_listened_to_through_source() -> None:
         following = Following(realtime.subscribe([A, B], run_id=run, source=engine))
         await asyncio.sleep(0)
         await engine.settle()
-        await asyncio.wait_for(following.task, 5)
+        await asyncio.wait_for(following.task, 100)
         assert following.data == [1, 2]
         assert following.events[-1] == RunEnded("Completed", before=False)
         again = realtime.subscribe([A], run_id=run, source=engine)
@@ -310,5 +310,5 @@ async def test_closing_an_engine_in_process_ends_the_subscription() -> None:
     async with LocalEngine(client, [fn]) as engine:
         following = Following(RealtimeConnection(client).subscribe([A], source=engine))
         await asyncio.sleep(0.05)
-    await asyncio.wait_for(following.task, 5)
+    await asyncio.wait_for(following.task, 100)
     assert following.events == []

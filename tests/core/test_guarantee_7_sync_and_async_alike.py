@@ -275,7 +275,7 @@ def test_exceptions_of_async_hooks_are_the_same_objects(setting: str) -> None:
 @pytest.mark.parametrize("setting", SYNC_SETTINGS)
 def test_many_sync_calls_at_once_share_a_portal(setting: str) -> None:
     """Overlapping sync calls with coroutine hooks do not wait for one another's hooks."""
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=200)
 
     class Meet(Plugin):
         async def before_execution(self, call: Call) -> None:
@@ -460,7 +460,7 @@ def test_a_task_that_a_hook_leaves_behind_enters_nothing(setting: str) -> None:
             tasks.append(asyncio.create_task(late()))
 
     async def body(ctx: Any) -> None:
-        assert refused.wait(10)
+        assert refused.wait(200)
 
     assert serve(setting, body, Leaving()).post().status == 200
 

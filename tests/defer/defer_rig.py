@@ -89,7 +89,7 @@ class App:
         functions = [reply, self.function] if serve else [reply]
         async with LocalEngine(self.client, functions, clock=VirtualClock()) as engine:
             with between(self.client, decide or (lambda number: None)) as calls:
-                run = await engine.run(inngest.Event(name=EVENT), function=reply, timeout=30)
+                run = await engine.run(inngest.Event(name=EVENT), function=reply, timeout=200)
                 await engine.settle()
             return Played(run, engine.deferred, calls)
 

@@ -291,7 +291,7 @@ def test_workers_that_start_at_once_share_what_kms_made(kms: Any) -> None:
     start = threading.Barrier(6)
 
     def work(number: int) -> Any:
-        start.wait(timeout=30)
+        start.wait(timeout=200)
         return anyio.run(plugin.aencrypt, number)
 
     with ThreadPoolExecutor(6) as threads:

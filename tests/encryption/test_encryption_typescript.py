@@ -58,7 +58,7 @@ def ask(folder: Path, **question: Any) -> dict[str, Any]:
         cwd=folder,
         input=json.dumps(question).encode(),
         capture_output=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     found: dict[str, Any] = json.loads(answer.stdout)

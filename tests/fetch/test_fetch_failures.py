@@ -334,7 +334,7 @@ def test_killed_workers_repeat_no_request_that_was_acknowledged(
                 text=True,
             )
         )
-        out, _ = processes[-1].communicate(timeout=60)
+        out, _ = processes[-1].communicate(timeout=200)
     assert out.split() == ["Completed", "30"]
     keys: dict[str, set[str]] = {}
     for each in server.received:

@@ -128,7 +128,7 @@ async def test_its_errors_are_its_own(server: Server) -> None:
         return seen
 
     def hang(request: Received) -> Answer:
-        server.release.wait(30)
+        server.release.wait(200)
         return 200, [], b""
 
     server.answers["/hang/chat/completions"] = hang

@@ -168,13 +168,13 @@ async def test_recorded_scenario(name: str, checkpoint_answers: list[tuple[int, 
     recording = RECORDINGS[name]
     engine = make_engine()
     async with engine:
-        with anyio.fail_after(30):
+        with anyio.fail_after(100):
             await engine.send(recording.triggers)
             if name == "defer_then_cancelled":
                 await engine.idle()
                 async with httpx.AsyncClient(transport=engine.transport) as http:
                     await http.post(f"http://engine/api/v2/runs/{engine.runs[0].id}/cancel")
-            await engine.settle(timeout=20)
+            await engine.settle(timeout=200)
             if name == "checkpoint_ended":
                 await replay_late_calls(engine, recording)
         expected, actual = recorded_by_function(recording), calls_by_function(engine)

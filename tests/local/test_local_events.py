@@ -188,21 +188,23 @@ async def test_work_in_flight_when_the_engine_closes_is_done_by_the_next_session
     """Closing cancels a request; opening again sends it again."""
     c = client()
     calls = 0
+    called = asyncio.Event()
 
     @c.create_function(fn_id="slow", trigger=inngest.TriggerEvent(event="shop/slow"))
     async def slow(ctx: inngest.Context) -> int:
         nonlocal calls
         calls += 1
-        await asyncio.sleep(60 if calls == 1 else 0)
+        called.set()
+        await asyncio.sleep(3600 if calls == 1 else 0)
         return calls
 
     engine = LocalEngine(c, [slow])
     async with engine:
         await engine.send(send("shop/slow"))
-        await asyncio.sleep(0.1)
+        await called.wait()
         assert calls == 1
     async with engine:
-        await engine.settle(timeout=5)
+        await engine.settle(timeout=200)
     (run,) = engine.runs
     assert (run.status, run.output) == ("Completed", 2)
 

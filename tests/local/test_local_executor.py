@@ -79,7 +79,7 @@ async def run_scripted(
 
     engine = LocalEngine(client, [fn], serve=scripted(answer, headers), retry_interval=1)
     async with engine:
-        return await engine.run(inngest.Event(name="shop/fn"), timeout=20)
+        return await engine.run(inngest.Event(name="shop/fn"), timeout=200)
 
 
 def op(step_id: str, kind: str, **fields: Json) -> dict[str, Json]:
@@ -274,8 +274,8 @@ async def test_unrecorded_function(name: str) -> None:
     spec.loader.exec_module(module)
     client, functions = module.build("fastapi")
     async with LocalEngine(client, functions, retry_interval=1) as engine:
-        run = await engine.run(inngest.Event(name=f"refa/{name}"), function=name, timeout=20)
-        await engine.settle(timeout=20)
+        run = await engine.run(inngest.Event(name=f"refa/{name}"), function=name, timeout=200)
+        await engine.settle(timeout=200)
     status, output, requests = SPEC[name]
     assert (run.status, len(run.requests)) == (status, requests)
     if isinstance(output, dict):
@@ -341,7 +341,7 @@ async def test_closing_right_after_a_cancellation_does_not_hang() -> None:
         await ctx.step.sleep("nap", 60_000)
 
     for _ in range(20):
-        with anyio.fail_after(10):
+        with anyio.fail_after(100):
             async with LocalEngine(client, [function], clock=RealClock()) as engine:
                 await engine.send(inngest.Event(name="closing/event"))
                 await engine.idle()

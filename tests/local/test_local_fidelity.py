@@ -56,9 +56,9 @@ class App:
         """Run one function, and everything that follows."""
         async with LocalEngine(self.client, self.functions, retry_interval=1, **options) as engine:
             run = await engine.run(
-                inngest.Event(name=f"shop/{name}", data=data or {}), function=name, timeout=20
+                inngest.Event(name=f"shop/{name}", data=data or {}), function=name, timeout=200
             )
-            await engine.settle(timeout=20)
+            await engine.settle(timeout=200)
             return run
 
 

@@ -131,16 +131,16 @@ async def both_end(
     client = inngest.Inngest(app_id="app", is_production=False)
     async with LocalEngine(client, make(client), journal=journal, **options) as engine:
         await engine.send(inngest.Event(name="app/go"))
-        await engine.settle(timeout=60)
+        await engine.settle(timeout=200)
         statuses = {run.function_id: run.status for run in engine.runs}
         bad = next(run for run in engine.runs if run.function_id == "app-bad")
         assert statuses == {"app-bad": "Failed", "app-innocent": "Completed"}, bad.reason
         assert bad.reason
-        after = await engine.run(inngest.Event(name="app/go"), "innocent", timeout=60)
+        after = await engine.run(inngest.Event(name="app/go"), "innocent", timeout=200)
         assert after.output == [1, 1, 1]
     client = inngest.Inngest(app_id="app", is_production=False)
     async with LocalEngine(client, make(client), journal=journal, **options) as engine:
-        await engine.settle(timeout=60)
+        await engine.settle(timeout=200)
         assert all(run.status in ("Failed", "Completed") for run in engine.runs)
         assert len(engine.runs) == 4
 
@@ -217,7 +217,7 @@ async def test_code_that_cancels_the_engines_tasks() -> None:
 
     async with LocalEngine(client, [bad]) as engine:
         for _ in range(2):
-            run = await engine.run(inngest.Event(name="app/bad"), timeout=30)
+            run = await engine.run(inngest.Event(name="app/bad"), timeout=200)
             assert run.status == "Failed"
             assert "CancelledError" in run.reason
 
@@ -274,7 +274,7 @@ async def test_hooks() -> None:
     functions = make_functions(client, lambda: 1, "step")
     async with LocalEngine(client, functions) as engine:
         await engine.send(inngest.Event(name="app/go"))
-        await engine.settle(timeout=60)
+        await engine.settle(timeout=200)
         innocent = next(run for run in engine.runs if run.function_id == "app-innocent")
         assert innocent.status == "Completed"
         assert all(run.is_ended for run in engine.runs)
@@ -315,7 +315,7 @@ async def test_a_fault_of_the_engine_ends_the_run(monkeypatch: pytest.MonkeyPatc
 
         monkeypatch.setattr(executor, "_take", broken)
         await engine.send(inngest.Event(name="app/go"))
-        await engine.settle(timeout=60)
+        await engine.settle(timeout=200)
         assert [(run.status, run.reason) for run in engine.runs] == [
             (
                 "Failed",
@@ -352,7 +352,7 @@ async def test_no_more_results_are_under_way_than_requests_may_be(limit: int) ->
 
     async with LocalEngine(client, [work], max_requests=limit) as engine:
         await engine.send([inngest.Event(name="app/work") for _ in range(12)])
-        await engine.settle(timeout=60)
+        await engine.settle(timeout=200)
         assert {run.status for run in engine.runs} == {"Completed"}
     assert executed == 12 * 4
     assert max(under_way) == limit
@@ -374,7 +374,7 @@ async def test_a_cancellation_does_not_wait_for_a_place() -> None:
 
     async with LocalEngine(client, [hangs], max_requests=1) as engine:
         await engine.send([inngest.Event(name="app/hangs") for _ in range(2)])
-        await engine.settle(timeout=30)
+        await engine.settle(timeout=200)
         assert {run.status for run in engine.runs} == {"Cancelled"}
         release.set()
 

@@ -108,7 +108,7 @@ async def test_every_kind_of_state_survives_a_restart(tmp_path: Path) -> None:
 
     engine, ran = make(journal)
     async with engine:
-        await engine.settle(timeout=20)
+        await engine.settle(timeout=200)
         one = engine.runs[0]
         assert (one.status, one.output) == ("Completed", ["noted", {"by": "us"}, 1])
         assert ran == []
@@ -129,7 +129,7 @@ async def test_second_engine_on_a_journal_is_refused(tmp_path: Path) -> None:
             f"from inngest_plugins.local.journal.journal import *; SqliteJournal({str(journal)!r})"
         )
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=200
         )
         assert "another engine has it open" in done.stderr
     async with other:

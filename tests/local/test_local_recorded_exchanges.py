@@ -159,7 +159,7 @@ def model(request: InferenceRequest) -> InferenceResponse:
 async def send_triggers(engine: LocalEngine, recording: Recording) -> None:
     """Send what was sent, and wait for everything."""
     await engine.send(recording.triggers)
-    await engine.settle(timeout=20)
+    await engine.settle(timeout=200)
 
 
 async def approve(engine: LocalEngine, recording: Recording) -> None:
@@ -177,7 +177,7 @@ async def approve(engine: LocalEngine, recording: Recording) -> None:
         }
         async with httpx.AsyncClient(transport=engine.transport) as http:
             await http.post("http://engine/e/key", json=event)
-    await engine.settle(timeout=20)
+    await engine.settle(timeout=200)
 
 
 async def cancel_child(engine: LocalEngine, recording: Recording) -> None:
@@ -185,7 +185,7 @@ async def cancel_child(engine: LocalEngine, recording: Recording) -> None:
     await engine.send(recording.triggers)
     await engine.idle()
     await engine.send(inngest.Event(name="refa/cancel-child"))
-    await engine.settle(timeout=20)
+    await engine.settle(timeout=200)
 
 
 async def cancel_by_api(engine: LocalEngine, recording: Recording) -> None:
@@ -195,18 +195,23 @@ async def cancel_by_api(engine: LocalEngine, recording: Recording) -> None:
     async with httpx.AsyncClient(transport=engine.transport) as http:
         answer = await http.delete(f"http://engine/v1/runs/{engine.runs[0].id}")
         assert answer.status_code == 200
-    await engine.settle(timeout=20)
+    await engine.settle(timeout=200)
 
 
 async def wait_for_dropped_answer(engine: LocalEngine, recording: Recording) -> None:
     """The run ends while one of its requests is in flight; its answer is recorded all the same."""
     await send_triggers(engine, recording)
-    await anyio.sleep(0.5)
+    (calls,) = recording.runs.values()
+    while not (
+        len(requests := engine.runs[0].requests) == len(calls)
+        and all(request.status for request in requests)
+    ):
+        await anyio.sleep(0.01)
 
 
 async def fire_cron(engine: LocalEngine, recording: Recording) -> None:
     """Fire the cron function."""
-    await engine.run(function="cron", timeout=20)
+    await engine.run(function="cron", timeout=200)
 
 
 SCRIPTS: dict[str, Script] = {
@@ -345,7 +350,7 @@ async def test_recorded_scenario(name: str) -> None:
         client, functions, serve=SERVE[recording.kind], infer=model, retry_interval=1
     )
     async with engine:
-        with anyio.fail_after(30):
+        with anyio.fail_after(100):
             await SCRIPTS.get(name, send_triggers)(engine, recording)
         expected: dict[str, list[list[dict[str, Json]]]] = {}
         for calls in recording.runs.values():

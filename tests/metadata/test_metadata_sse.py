@@ -233,7 +233,7 @@ async def test_leaving_the_loop_closes_the_connection(server: Server) -> None:
         async for each in snapshots:
             assert each == {"n": 1}
             break
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), 100)
 
 
 def message(text: str) -> str:

@@ -157,7 +157,7 @@ async def attempt_rows(store: SQLAlchemyStore, run_id: str) -> list[Row]:
 
 async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
     """Wait until something is so, as far as a laden machine needs."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while not await condition():
         assert time.monotonic() < deadline, f"never: {what}"
         await anyio.sleep(0.02)

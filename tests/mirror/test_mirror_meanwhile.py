@@ -42,7 +42,7 @@ async def test_a_long_step_is_there_while_it_runs(
 
     def work() -> int:
         log("begun")
-        assert may_end.wait(60)
+        assert may_end.wait(200)
         return 7
 
     async def work_async() -> int:

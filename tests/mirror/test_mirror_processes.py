@@ -87,7 +87,7 @@ def test_writers_in_threads_without_a_loop(sqlite_store: SQLAlchemyStore) -> Non
     def write(number: int) -> None:
         now = dt.datetime.now(dt.timezone.utc)
         facts = RunFacts(f"{number}", "app", "fn", None, "Running", 0, seen_at=now)
-        sqlite_store.write_sync(Report(facts), timeout=60)
+        sqlite_store.write_sync(Report(facts), timeout=200)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for thread in threads:

@@ -30,7 +30,7 @@ def test_the_examples_run() -> None:
         [sys.executable, "-W", "error::UserWarning", "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 

@@ -29,7 +29,7 @@ def test_make_replay_safe_before_any_provider_says_so() -> None:
         "make_replay_safe(trace.get_tracer_provider())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=False
     )
     assert "trace.set_tracer_provider(...) first" in done.stderr
 

@@ -69,5 +69,5 @@ class App:
         function = self.make(body, body_sync, **options)
         async with LocalEngine(self.client, [function], clock=VirtualClock()) as engine:
             with engine.subscribe(ORDER.name) as messages:
-                run = await engine.run(inngest.Event(name=EVENT), timeout=30)
+                run = await engine.run(inngest.Event(name=EVENT), timeout=200)
             return run, [(message.topic, message.data) async for message in messages]

@@ -43,7 +43,7 @@ async def test_the_readme_s_example_works(
         await ctx.step.run("follow", step)
 
     async with LocalEngine(client, [readme["fulfil"], first], clock=RealClock()) as engine:
-        run = await engine.run(inngest.Event(name="first"), timeout=30)
+        run = await engine.run(inngest.Event(name="first"), timeout=200)
         assert run.status == "Completed", run.error
         assert capsys.readouterr().out == "1\n2\n3\n"
         token = await readme["token_for_a_browser"]("o1")

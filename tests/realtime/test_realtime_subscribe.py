@@ -237,7 +237,7 @@ async def test_from_sync_code() -> None:
         thread = asyncio.create_task(asyncio.to_thread(follow))
         await asyncio.to_thread(begun.wait, 10)
         await engine.run(inngest.Event(name=EVENT))
-        await asyncio.wait_for(thread, 20)
+        await asyncio.wait_for(thread, 100)
     assert received == [Progress(done=number) for number in range(3)]
 
 

@@ -69,7 +69,7 @@ async def test_the_loop_goes_on_while_requests_wait(
 
     def flush(timeout: float) -> None:
         loop.call_soon_threadsafe(flushing.set)
-        assert release.wait(60)
+        assert release.wait(200)
 
     monkeypatch.setattr(sentry_sdk.get_client(), "flush", flush)
     app = async_shop(SentryPlugin(flush=True, flush_timeout=60))
@@ -167,7 +167,7 @@ class HeldClient:
     def flush(self, timeout: float) -> None:
         self.started += 1
         self.begun.release()
-        assert self.release.wait(60)
+        assert self.release.wait(200)
         self.ended += 1
         if self.error is not None:
             raise self.error

@@ -62,7 +62,7 @@ except ImportError as error:
     print(error)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True
     )
     assert 'pip install "inngest-plugins[testing]"' in ended.stdout
     assert "inngest_plugins.testing needs fastapi" in ended.stdout

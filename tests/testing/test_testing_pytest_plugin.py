@@ -14,7 +14,7 @@ def pytest_in(folder: pathlib.Path, source: str, *options: str) -> subprocess.Co
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
 
