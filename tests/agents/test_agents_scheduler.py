@@ -31,7 +31,7 @@ async def test_a_request_waits_for_the_step_that_it_is_to_run() -> None:
             app.count[name] += 1
             return name
 
-        with scheduler().at_work():
+        with scheduler().making_steps():
             await asyncio.sleep(delay)
             return str(await scheduler().run(name, lambda: ctx.step.run(name, handler)))
 
@@ -39,7 +39,7 @@ async def test_a_request_waits_for_the_step_that_it_is_to_run() -> None:
         app.count["requests"] += 1
         together = app.count["requests"] == 1
         delays = [0.0, 0.0] if together else [0.0, 0.05]
-        with scheduler().at_work():
+        with scheduler().making_steps():
             both = (step(ctx, name, delay) for name, delay in zip("ab", delays, strict=True))
             return list(await asyncio.gather(*both))
 

@@ -611,16 +611,16 @@ async def test_requests_with_files_and_generators(app: App, server: Server) -> N
 
 def test_the_error_of_a_failed_request_is_httpx_s() -> None:
     """It is what libraries look for, and what the engine does not retry."""
-    from inngest_plugins.fetch._errors import failed
+    from inngest_plugins.fetch._errors import failed_error
 
-    error = failed("ConnectTimeout", "too slow", "GET x")
+    error = failed_error("ConnectTimeout", "too slow", "GET x")
     assert isinstance(error, httpx.ConnectTimeout)
     assert isinstance(error, httpx.TimeoutException)
     assert isinstance(error, inngest.StepError)
     assert isinstance(error, RequestFailedError)
     assert type(error).__name__ == "ConnectTimeout"
-    assert type(failed("ConnectTimeout", "x", "y")) is type(error)
-    other = failed("GatewayError", "no route", "GET x")
+    assert type(failed_error("ConnectTimeout", "x", "y")) is type(error)
+    other = failed_error("GatewayError", "no route", "GET x")
     assert type(other).__name__ == "TransportError"
     assert "GatewayError: no route" in str(other)
-    assert str(failed("HTTPStatusError", "", "s")).endswith("failed: HTTPStatusError")
+    assert str(failed_error("HTTPStatusError", "", "s")).endswith("failed: HTTPStatusError")

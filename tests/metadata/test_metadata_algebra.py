@@ -16,7 +16,7 @@ from inngest_plugins.metadata import (
     MetadataTargetError,
     MetadataValueError,
 )
-from inngest_plugins.metadata._changes import Budget, Changes, Envelope, Recording, StepRef
+from inngest_plugins.metadata._changes import Changes, Recording, SizeBudget, StepRecord, StepRef
 from inngest_plugins.metadata._operations import Document, Operation, add, apply, check, find
 from inngest_plugins.metadata._sender import Target, Update, Updates, entries_of
 from inngest_plugins.metadata._values import copy, document_size, same
@@ -46,7 +46,7 @@ documents = st.dictionaries(st.sampled_from("abc"), values, max_size=3)
 
 
 def recording(base: Document) -> Recording:
-    return Recording(None, copy(base), Budget(LIMITS), "the test")
+    return Recording(None, copy(base), SizeBudget(LIMITS), "the test")
 
 
 def attempt(target: Recording, model: Document, operation: Operation) -> None:
@@ -256,7 +256,7 @@ def test_an_estimate_never_refuses() -> None:
 
 def test_a_run_has_a_size_limit_over_all_scopes() -> None:
     """All objects of a run together are limited, and what was replaced does not count."""
-    budget = Budget(LIMITS)
+    budget = SizeBudget(LIMITS)
     targets = [Recording(number, {}, budget, f"scope {number}") for number in range(17)]
     for target in targets[:16]:
         for _ in range(3):
@@ -282,31 +282,31 @@ def test_a_run_has_a_size_limit_over_all_scopes() -> None:
         {"v": 2, "step": ["a", 0]},
     ],
 )
-def test_a_malformed_envelope_is_refused(malformed: Any) -> None:
+def test_a_malformed_record_is_refused(malformed: Any) -> None:
     """What this plugin did not write, or a newer one did, is not taken for a step's metadata."""
     with pytest.raises(MetadataError, match="metadata"):
-        Envelope.from_json(malformed)
+        StepRecord.from_json(malformed)
 
 
-def test_an_envelope_reads_back() -> None:
+def test_a_record_reads_back() -> None:
     """Own, run and other steps' deltas, and the view, survive the way over the wire."""
     step = StepRef("a", 1)
     delta = Changes()
     delta.note(("set", ("k",), 1))
     delta.note(("delete", ("d",), None))
     delta.note(("increment", ("n",), 2))
-    envelope = Envelope(
+    record = StepRecord(
         step,
         branch=(0, 2, 1, 0),
         after=3,
         changes={(step, "x"): delta, (None, "x"): delta, (StepRef("b"), "y"): delta},
         views={"x": delta, "y": delta},
     )
-    read = Envelope.from_json(json.loads(json.dumps(envelope.to_json())))
-    assert read.to_json() == envelope.to_json()
+    read = StepRecord.from_json(json.loads(json.dumps(record.to_json())))
+    assert read.to_json() == record.to_json()
     assert (read.step, read.branch, read.after) == (step, (0, 2, 1, 0), 3)
-    assert read.changes.keys() == envelope.changes.keys()
-    assert read.views.keys() == envelope.views.keys()
+    assert read.changes.keys() == record.changes.keys()
+    assert read.views.keys() == record.views.keys()
 
 
 remote_operations: st.SearchStrategy[Any] = st.one_of(

@@ -16,7 +16,7 @@ from inngest_plugins.sentry.base.trace import (
     trace_id_of_run,
     trace_id_of_traceparent,
 )
-from inngest_plugins.sentry.events.passed_on import passed_on_by
+from inngest_plugins.sentry.events.causes import causes_of
 
 RUN = "01M7Y89F7P1QJPPV3Z3PET4B7E"
 TRACE, SPAN = "a" * 32, "b" * 16
@@ -121,26 +121,26 @@ def test_carrier_inside_of_a_failure() -> None:
 # ---------------------------------------------------------------- passed-on step failures
 
 
-def test_passed_on_failures() -> None:
+def test_causes() -> None:
     """A failure is passed on by itself, by `from it` and by `from None`; not by chance."""
     plain = inngest.StepError("boom", "ValueError", "")
-    assert list(passed_on_by(plain)) == [plain]
+    assert list(causes_of(plain)) == [plain]
     by_cause = RuntimeError()
     by_cause.__cause__ = plain
-    assert list(passed_on_by(by_cause)) == [by_cause, plain]
+    assert list(causes_of(by_cause)) == [by_cause, plain]
     from_none = RuntimeError()
     from_none.__context__, from_none.__suppress_context__ = plain, True
-    assert list(passed_on_by(from_none)) == [from_none, plain]
+    assert list(causes_of(from_none)) == [from_none, plain]
     by_chance = RuntimeError()
     by_chance.__context__ = plain
-    assert list(passed_on_by(by_chance)) == [by_chance]
+    assert list(causes_of(by_chance)) == [by_chance]
 
 
 def test_circular_causes() -> None:
     """Errors that are each other's cause do not hang the plugin."""
     one, other = ValueError(), KeyError()
     one.__cause__, other.__cause__ = other, one
-    assert list(passed_on_by(one)) == [one, other]
+    assert list(causes_of(one)) == [one, other]
     assert list(exception_chain(one)) == [one, other]
 
 

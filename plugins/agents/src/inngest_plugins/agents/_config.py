@@ -54,12 +54,13 @@ class StepConfig:
             raise AgentConfigError(_of_kind("timeout", "a timedelta", self.timeout))
         if not self.durable and (self.retries is not None or self.invoke is not None):
             raise AgentConfigError(
-                "StepConfig(durable=False) makes no step: `retries` and `invoke` say nothing there"
+                "StepConfig(durable=False) makes no step: `retries` and `invoke` have no effect "
+                "there"
             )
         if self.invoke is not None and self.retries is not None:
             raise AgentConfigError(
-                "StepConfig.retries says nothing beside `invoke`: set `retries` where the invoked "
-                "function is created"
+                "StepConfig.retries has no effect beside `invoke`: set `retries` where the "
+                "invoked function is created"
             )
         if self.timeout is not None and self.invoke is None:
             raise AgentConfigError(

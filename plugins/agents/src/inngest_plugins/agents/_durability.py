@@ -1,4 +1,4 @@
-"""The capability that makes an agent durable in Inngest functions."""
+"""`InngestDurability`: the capability that makes a Pydantic AI agent durable."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from ._publishing import EventPublisher, Publish
 from .events.approvals import Approvals, decide
 from .events.external import EventWaiter
 from .steps.backend import StepBackend
-from .steps.clock import sleeping, started_at
+from .steps.clock import durable_sleep, started_at
 from .steps.failures import as_run_errors
 from .steps.ids import AgentRun, runs_of
 from .steps.scheduler import scheduler_of
-from .steps.usage import recording
+from .steps.usage import recording_model
 
 
 class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
@@ -63,8 +63,8 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
         event_stream_handler: gets the events of the run: those of the model's answer in the step
             that asks the model, as they arrive, each other one in a step of its own.
         publish: a realtime topic to which the events of the run are published as they arrive, as
-            lists; or a callable that gives one for a run; or a topic's name in the channel that is
-            named as the run's id. It makes no step.
+            lists; or a function that returns one for a run; or the name of a topic in the channel
+            whose name is the run's id. It makes no step.
         model: settings of the steps that ask the model.
         tools: settings of the steps that call tools; a tool's own are in its metadata, as
             `metadata={"inngest": StepConfig(...)}`.
@@ -120,7 +120,7 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
         self._approvals = approvals
         self._answers = answers
         self._client_retries = client_retries
-        # The agent finds the run that calls it also where the client lists no plugin.
+        # Without this the agent finds its run only where the client lists a plugin.
         require_calls("inngest_plugins.agents")
 
     # ------------------------------------------------------------ where the agent runs
@@ -128,11 +128,11 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
     @property
     def in_durable_context(self) -> bool:
         """Whether the current code is in the body of an Inngest function."""
-        return _calling() is not None
+        return _durable_call() is not None
 
     def get_default_run_id(self) -> str | None:
         """Return an id for the agent run that is the same on every replay."""
-        call = _calling()
+        call = _durable_call()
         return None if call is None else runs_of(call).new_id(call, self.name)
 
     def get_default_conversation_id(self, run_id: str) -> str | None:
@@ -141,7 +141,7 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
 
     async def get_run_start_time(self, run_id: str) -> datetime | None:
         """Return when the agent run began, from a step: what a `timeout=` is counted from."""
-        call = _calling()
+        call = _durable_call()
         if call is None:
             return None
         return await started_at(call, runs_of(call).of(self.name, run_id))
@@ -160,13 +160,13 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
     def get_wrapper_toolset(
         self, toolset: AbstractToolset[AgentDepsT]
     ) -> AbstractToolset[AgentDepsT] | None:
-        """Return the toolset with its calls as steps; refuse one that came too late for that."""
+        """Return the toolset with its calls as steps; refuse one that it was not built with."""
         with as_run_errors():
             return super().get_wrapper_toolset(toolset)
 
     def get_wrapper_model(self, model: Model) -> Model | None:
-        """Return the model as one whose answers are counted, in a step where a plugin counts."""
-        return recording(model)
+        """Return the model with its answers counted, if a plugin counts them."""
+        return recording_model(model)
 
     def _bind_to_agent(self, agent: AbstractAgent[AgentDepsT, Any]) -> None:
         super()._bind_to_agent(agent)
@@ -182,38 +182,38 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
     async def wrap_run(
         self, ctx: RunContext[AgentDepsT], *, handler: WrapRunHandler
     ) -> AgentRunResult[Any]:
-        """Run the agent; what ends the request ends the agent's run in it as it is."""
-        call = _calling()
+        """Run the agent. The SDK's interrupt, which ends the request, passes through unchanged."""
+        call = _durable_call()
         if call is None:
-            # Tools that were added by a decorator were not there when the agent was built.
+            # Decorators add tools after the agent is built, so their settings are checked here.
             self._check_tools(self.agent)
             return await handler()
         run = self._run(call, ctx)
         scheduler = scheduler_of(call)
         with (
             as_run_errors(),
-            scheduler.at_work(),
-            Agent.using_sleep(sleeping(call, run)),
+            scheduler.making_steps(),
+            Agent.using_sleep(durable_sleep(call, run)),
             contextlib.ExitStack() as stack,
         ):
             self._check_tools(self.agent)
             if self._publisher is not None:
-                # Refused before the model is asked.
+                # Called for its check: a wrong topic fails before the model is called.
                 self._publisher.topic(call, ctx)
             if self._answers is not None:
                 waiter = EventWaiter(call, run, self._answers)
                 stack.enter_context(external_event_scope(waiter))
             result = await super().wrap_run(ctx, handler=handler)
         if scheduler.interrupt is not None:
-            # Something in the agent took the end of the request for an error that it can mend.
+            # Something in the agent has handled the interrupt as an error and gone on.
             raise scheduler.interrupt
         return result
 
     async def on_run_error(
         self, ctx: RunContext[AgentDepsT], *, error: BaseException
     ) -> AgentRunResult[Any]:
-        """Raise what ended the request, or the error as one that the engine does not try again."""
-        call = _calling()
+        """Raise the SDK's interrupt, or the error as one that the engine does not retry."""
+        call = _durable_call()
         if call is not None:
             interrupt = scheduler_of(call).interrupt
             if interrupt is not None:
@@ -226,8 +226,8 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
     async def wrap_run_event_stream(
         self, ctx: RunContext[AgentDepsT], *, stream: AsyncIterable[AgentStreamEvent]
     ) -> AsyncIterable[AgentStreamEvent]:
-        """Publish the events that are no part of the model's answer without a step for each."""
-        call = _calling()
+        """Publish the events that are not part of the model's answer, without a step for each."""
+        call = _durable_call()
         publisher = self._publisher if self._publishes_alone and call is not None else None
         if publisher is None:
             stream = super().wrap_run_event_stream(ctx, stream=stream)
@@ -250,20 +250,20 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
         args: dict[str, Any],
         handler: Any,
     ) -> Any:
-        """Have the steps of the other tool calls wait for this one's."""
-        request = _calling()
+        """Make the steps of other tool calls wait for this one's, so that they form one group."""
+        request = _durable_call()
         if request is None:
             return await handler(args)
         scheduler = scheduler_of(request)
         config = config_of(tool_def.metadata, call.tool_name, self._tool_config)
-        with scheduler.expecting_step() if config.durable else scheduler.at_work():
+        with scheduler.expecting_step() if config.durable else scheduler.making_steps():
             return await handler(args)
 
     async def handle_deferred_tool_calls(
         self, ctx: RunContext[AgentDepsT], *, requests: DeferredToolRequests
     ) -> DeferredToolResults | None:
-        """Have the calls that need it approved, where `approvals` says how."""
-        call = _calling()
+        """Ask for the approvals that tool calls need, as `approvals` says."""
+        call = _durable_call()
         if call is None or self._approvals is None or not requests.approvals:
             return None
         run = self._run(call, ctx)
@@ -274,8 +274,8 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
         return runs_of(call).of(self.name, ctx.run_id)
 
 
-def _calling() -> Call | None:
-    """Return the request in whose body the current code runs.
+def _durable_call() -> Call | None:
+    """Return the request whose function body is running, None outside of one and in a step.
 
     Raises:
         AgentContextError: the function is sync.
@@ -292,7 +292,7 @@ def _calling() -> Call | None:
 
 
 def _check_settings(toolset: AbstractToolset[Any]) -> None:
-    """Refuse settings that say nothing, while the agent is built."""
+    """Refuse settings of tools that have no effect, when the agent is built."""
     if isinstance(toolset, FunctionToolset):
         for name, tool in toolset.tools.items():
             config_of(tool.metadata, name, StepConfig())

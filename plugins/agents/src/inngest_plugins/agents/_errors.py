@@ -1,4 +1,4 @@
-"""What can go wrong with a durable agent."""
+"""The errors of durable agents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class AgentsError(PluginsError):
 
 
 class AgentConfigError(AgentsError, UserError):
-    """An agent or one of its tools is set up in a way that cannot work, or that says nothing."""
+    """An agent or a tool has settings that cannot work, or that have no effect."""
 
 
 class AgentContextError(AgentsError, inngest.NonRetriableError):

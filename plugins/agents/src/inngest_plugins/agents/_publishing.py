@@ -31,11 +31,11 @@ _logger = logging.getLogger("inngest_plugins.agents")
 
 _EVENT: Final[TypeAdapter[Any]] = TypeAdapter(AgentStreamEvent)
 
-_OF_THE_MODEL: Final = (PartStartEvent, PartDeltaEvent, PartEndEvent, FinalResultEvent)
+_ANSWER_EVENTS: Final = (PartStartEvent, PartDeltaEvent, PartEndEvent, FinalResultEvent)
 """The events of a model's answer: they are published in the step that asks the model."""
 
 _MESSAGE_BYTES: Final = 256 * 1024
-"""About how long a message gets before the next one begins; the engine takes twice as much."""
+"""About how large a message gets before the next one begins. The engine takes twice as much."""
 
 
 class PublishTopic(Protocol):
@@ -53,15 +53,15 @@ class PublishTopic(Protocol):
 
 
 Publish: TypeAlias = str | PublishTopic | Callable[[RunContext[Any]], PublishTopic]
-"""Where to publish: a topic, what gives one for a run, or a name in the run's own channel."""
+"""Where to publish: a topic, a function that returns one, or a name in the run's channel."""
 
 
 class EventPublisher:
-    """Publishes what an agent's run says.
+    """Publishes the events of an agent's run.
 
-    A message is a list of events. Those that come while a message is on its way go with the next
-    one, so that the model's answer is never waited with. A message that cannot be published is
-    logged, once for each stream, and harms nobody.
+    A message is a list of events. Events that arrive while a message is on its way go with the next
+    one, so the model's answer never waits. A message that cannot be published is logged once for
+    each stream, and the run goes on.
 
     Args:
         publish: where to.
@@ -74,7 +74,7 @@ class EventPublisher:
         """Return the topic of a run.
 
         Raises:
-            AgentConfigError: it is none, or payloads are secret and it is not `plaintext`.
+            AgentConfigError: it is not a topic, or payloads are secret and it is not `plaintext`.
         """
         given: Any = self._publish
         if isinstance(given, str):
@@ -99,7 +99,7 @@ class EventPublisher:
         return RealtimeTopic(channel, name)
 
     def handler(self, own: EventStreamHandler[AgentDepsT] | None) -> EventStreamHandler[AgentDepsT]:
-        """Return an event handler that publishes, and hands the events on.
+        """Return an event handler that publishes the events and passes them to the author's own.
 
         Args:
             own: the handler of the agent's author.
@@ -116,16 +116,16 @@ class EventPublisher:
             async with _Outbox(call, self.topic(call, ctx)) as outbox:
                 passing = outbox.passing(events)
                 await _handled(own, ctx, passing)
-                # A handler need not read to the end.
+                # The author's handler may stop early: read on, so that all events are published.
                 async for _ in passing:
                     pass
 
         return handle
 
     async def from_body(self, call: Call, ctx: RunContext[Any], event: AgentStreamEvent) -> None:
-        """Publish an event that the body of the function comes to, once and not on replay."""
+        """Publish an event of the function's body once, and not on replay."""
         is_replay = call.phase is Phase.REPLAYING or call.target is not None
-        if is_replay or isinstance(event, _OF_THE_MODEL):
+        if is_replay or isinstance(event, _ANSWER_EVENTS):
             return
         async with _Outbox(call, self.topic(call, ctx)) as outbox:
             outbox.add(event)
@@ -141,7 +141,7 @@ async def _handled(
 
 
 class _Outbox:
-    """The events that are to leave, in order; when it closes they have."""
+    """The events to publish, in order. Closing it waits until all have left."""
 
     def __init__(self, call: Call, topic: RealtimeTopic) -> None:
         self._connection = RealtimeConnection(call.client)
@@ -168,7 +168,7 @@ class _Outbox:
     async def passing(
         self, events: AsyncIterable[AgentStreamEvent]
     ) -> AsyncIterator[AgentStreamEvent]:
-        """Hand events on, and publish them."""
+        """Pass events on, and publish each."""
         async for event in events:
             self.add(event)
             yield event
@@ -198,7 +198,7 @@ class _Outbox:
             self._has_failed = True
 
     def _next(self) -> list[Any]:
-        """Take what fits into a message, one event at least."""
+        """Take as many events as fit into a message, at least one."""
         events: list[Any] = []
         size = 0
         while self._waiting and (not events or size + self._waiting[0][1] <= _MESSAGE_BYTES):

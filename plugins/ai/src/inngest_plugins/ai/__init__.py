@@ -21,7 +21,7 @@ from .calls.prices import Price
 from .sources.by_hand import usage
 from .sources.instrument import instrument
 
-# An app that forgot the plugin is told so, also when it has no other.
+# An app that forgot the plugin gets an error that says so, also when it has no other plugin.
 require_calls("inngest_plugins.ai")
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What can go wrong when model calls are counted and limited."""
+"""The errors of this plugin: wrong figures, and budgets."""
 
 from __future__ import annotations
 

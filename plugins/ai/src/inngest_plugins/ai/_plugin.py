@@ -26,7 +26,7 @@ from .budgets.enforcement import ENFORCEMENT, Enforcement
 from .calls.attempt import Attempt
 from .calls.prices import Price, PriceFunction, Prices
 from .sources.by_plugins import Recorder
-from .totals.family import RELATIVES, Family, Relative
+from .totals.related_runs import RELATIVES, RelatedRuns, Relative
 from .totals.run_usage import (
     ATTACHMENT,
     ATTEMPT,
@@ -46,12 +46,12 @@ class AIPlugin(Plugin):
     each attempt's answer, failed attempts included.
 
     Args:
-        budgets: what may be spent. Each is looked at when the function comes to a step and before
-            a model call; what exceeds one raises `BudgetExceededError` there.
-        prices: the team's own prices by model name, or a function that prices a call; what they do
-            not know is looked up in the table of `genai-prices`. A model that is in neither has an
-            unknown cost, not zero.
-        totals_at: which other runs are told what a run used: "parent", the one that invoked or
+        budgets: what may be spent. Each is checked when the function reaches a step and before a
+            model call. Once one is spent, `BudgetExceededError` is raised there.
+        prices: the team's own prices by model name, or a function that prices a call; other models
+            are looked up in the table of `genai-prices`. A model that is in neither has an unknown
+            cost, not zero.
+        totals_at: which other runs get what a run used: "parent", the one that invoked or
             deferred it, and "root", the first of such a chain. The plugins of all of these runs
             need the option.
 
@@ -94,14 +94,14 @@ class AIPlugin(Plugin):
     # ------------------------------------------------------------ hooks
 
     def transform_input(self, call: Call) -> None:
-        """Open what this request knows of the run's model calls."""
-        family = Family(call, self._totals_at)
-        call[RUN_USAGE] = RunUsage(call, self._prices, self._unreported, family)
+        """Begin to collect the run's usage for this request."""
+        related = RelatedRuns(call, self._totals_at)
+        call[RUN_USAGE] = RunUsage(call, self._prices, self._unreported, related)
         call[USAGE] = call[RUN_USAGE].total()
         call[USAGE_RECORDER] = Recorder(call[RUN_USAGE])
         call[ENFORCEMENT] = Enforcement(self._budgets, call[RUN_USAGE])
-        # Not a step's that the caller may be in: an engine in process may run one run inside of
-        # another's step.
+        # The embedded engine may run one run inside a step of another: its calls are not that
+        # step's.
         call.set_context(RUNNING, None)
 
     def step_reached(self, call: Call, step: Step) -> Awaitable[None] | None:
@@ -109,38 +109,39 @@ class AIPlugin(Plugin):
         call[RUN_USAGE].spans.step_reached()
         if not self._budgets or step.op not in _SPENDING or step.status in ("memoized", "skipped"):
             return None
-        return _off_the_loop(call, call[ENFORCEMENT].check_step)
+        return _in_worker_thread(call, call[ENFORCEMENT].check_step)
 
     def transform_memo(self, call: Call, step: Step) -> None:
-        """Take over what a step used when it ran."""
-        call[RUN_USAGE].take_over(step.memo_attachment(ATTACHMENT))
+        """Add what a memoized step used when it ran."""
+        call[RUN_USAGE].add_stored(step.memo_attachment(ATTACHMENT))
 
     def transform_step_input(self, call: Call, step: Step) -> None:
-        """Tell an invoked or deferred run who its parent and root are."""
+        """Send the ids of its parent and root along to an invoked or deferred run."""
         if self._totals_at and step.op in ("InvokeFunction", "DeferAdd"):
-            call[RUN_USAGE].family.link(step)
+            call[RUN_USAGE].related.link(step)
 
     def around_step(self, call: Call, step: Step) -> AbstractContextManager[None]:
         """Count the model calls of the step's handler."""
         return _StepSession(step, call[RUN_USAGE].begin(step))
 
     def transform_output(self, call: Call, outcome: Outcome) -> Awaitable[None] | None:
-        """Let what the step used travel with its result."""
+        """Attach what the step used to its result."""
         state = call[RUN_USAGE]
         exceeded = _exceeded(outcome.error)
         if exceeded is not None:
-            # Model clients wrap what stops a request in errors that would be tried again.
+            # Model clients wrap the budget's error in one of their own, which the engine would
+            # retry.
             outcome.error = exceeded
         if outcome.step is None:
             state.ended = not outcome.will_retry
             return None
         attempt = outcome.step.get(ATTEMPT)
         if attempt is not None:
-            state.conclude(attempt, outcome)
-        return _off_the_loop(call, call[ENFORCEMENT].settle)
+            state.end_step(attempt, outcome)
+        return _in_worker_thread(call, call[ENFORCEMENT].settle)
 
     def before_response(self, call: Call) -> Awaitable[None] | None:
-        """Send what was used outside of steps; nothing else costs a request."""
+        """Send what was used outside of steps. Everything else leaves with the steps' answers."""
         state, enforcement = call[RUN_USAGE], call[ENFORCEMENT]
         updates = state.close()
         call[USAGE] = state.total()
@@ -152,17 +153,17 @@ class AIPlugin(Plugin):
             for update in updates:
                 update.send(call)
 
-        return _off_the_loop(call, report) if updates else None
+        return _in_worker_thread(call, report) if updates else None
 
 
 _SPENDING = frozenset({"StepRun", "AIGateway", "InvokeFunction"})
-"""Operations by which models may be called."""
+"""Kinds of steps that may call models."""
 
 
-def _off_the_loop(call: Call, function: Callable[[], None]) -> Awaitable[None] | None:
-    """Call a function that may wait for a network."""
+def _in_worker_thread(call: Call, function: Callable[[], None]) -> Awaitable[None] | None:
+    """Call a function that may wait for a network, in a worker thread where there is a loop."""
     if call.is_async and (call[ENFORCEMENT].uses_stores or function.__name__ == "report"):
-        # Imported when it is used, as many programs do without it (`startup`).
+        # Imported on first use: many programs never need it (see benchmarks/startup.py).
         import anyio.to_thread
 
         return anyio.to_thread.run_sync(function, abandon_on_cancel=True)
@@ -171,7 +172,7 @@ def _off_the_loop(call: Call, function: Callable[[], None]) -> Awaitable[None] |
 
 
 def _exceeded(error: BaseException | None) -> BudgetError | None:
-    """Return what a budget raised, when an error came of it."""
+    """Return the budget's error that caused an error, or None."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, BudgetError):
@@ -182,7 +183,7 @@ def _exceeded(error: BaseException | None) -> BudgetError | None:
 
 
 class _StepSession:
-    """Held open around a step's handler."""
+    """Makes the step's attempt the current one while the step's handler runs."""
 
     __slots__ = ("_attempt", "_step", "_token")
 
@@ -204,5 +205,5 @@ class _StepSession:
             RUNNING.reset(self._token)
         used = self._attempt.usage()
         if used.calls:
-            # For what other plugins hold around the step, such as its span.
+            # For plugins further out, which put the figures on the step's span.
             self._step[USAGE] = used

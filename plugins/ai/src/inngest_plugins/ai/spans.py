@@ -38,7 +38,7 @@ class _Open:
 
 
 class UsageSpanProcessor(SpanProcessor):
-    """Counts the model calls that spans tell of, when they end, in the run they began in.
+    """Counts the model calls of spans when they end, in the run in which they began.
 
     It reads `gen_ai.*` attributes of the current and the previous semantic conventions, and
     OpenInference's `llm.*`. Of spans inside one another the innermost with token counts is the
@@ -60,7 +60,7 @@ class UsageSpanProcessor(SpanProcessor):
                 self._open[context.span_id] = _Open(state, state.current())
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Count the call that a span is of."""
+        """Count the span's call."""
         with self._lock:
             opened = None if span.context is None else self._open.pop(span.context.span_id, None)
         if opened is None:

@@ -1,4 +1,4 @@
-"""Checkpoint calls: when one is due, and how it is retried."""
+"""Sends checkpoint calls: when one is due, and how it is retried."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class CheckpointDelivery:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Return whether the engine was away or overloaded, and did not refuse the call."""
+    """Return whether trying again may help: the engine is away or overloaded."""
     if not isinstance(error, EngineApiError):
         return False
     status = error.status

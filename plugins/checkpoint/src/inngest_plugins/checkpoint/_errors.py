@@ -1,4 +1,4 @@
-"""The errors of the checkpoint plugin."""
+"""The errors of this plugin."""
 
 from __future__ import annotations
 

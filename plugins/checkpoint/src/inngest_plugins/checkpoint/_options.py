@@ -1,4 +1,4 @@
-"""The options of the plugin, checked when it is built."""
+"""The plugin's options, checked when it is built."""
 
 from __future__ import annotations
 

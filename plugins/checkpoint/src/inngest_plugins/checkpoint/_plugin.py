@@ -1,4 +1,4 @@
-"""The plugin: it gives the core another way to deliver step results."""
+"""`CheckpointPlugin`: delivers step results without ending the request."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class CheckpointPlugin(Plugin):
         if not self._options.covers(request.local_id, request.function_id):
             return None
         if request.attempt > 0:
-            # The count of attempts belongs to the engine's job, which this request is a retry of.
-            # Were it to go on, the steps that follow would have fewer attempts than they should.
+            # This request is a retry, and the engine counts attempts by request. If it went on, the
+            # steps that follow would have fewer attempts than they should.
             return None
         if not request.engine.dispatch.is_known:
             self._warn_once(request)

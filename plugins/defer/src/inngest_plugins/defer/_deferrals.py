@@ -1,4 +1,4 @@
-"""What one request defers and aborts, until the engine has acknowledged it."""
+"""The deferrals and aborts of one request, until the engine has acknowledged them."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class Deferrals:
             )
 
     def _is_known(self, hashed_id: str, digest: str, place: str) -> bool:
-        """Return whether the run has deferred just this under the id.
+        """Return whether the run has deferred the same function and data under the id.
 
         Raises:
             DeferConflictError: it has deferred something else under it.
@@ -221,7 +221,7 @@ class Deferrals:
 
     def _stored(self) -> Mapping[str, tuple[str, int]]:
         """Return the deferrals of the memoized steps that the function has reached."""
-        # Plugins open a stored result when the function reaches its step, and no sooner.
+        # Plugins open a stored result only when the function reaches its step.
         reached = self._call.consumed
         for memo_id in reached[self._looked_at :]:
             attached = self._call.attachment(memo_id, ATTACHMENT)
@@ -237,7 +237,7 @@ class Deferrals:
             raise DeferLimitError(f"{place}: a run defers at most {MAX_DEFERRALS} functions")
 
     def _measure(self, waiting: _Waiting, place: str) -> None:
-        """Note the input as the hooks left it, and check that the engine takes as much."""
+        """Keep the input as the hooks left it, and check that it is not too large."""
         step, deferral = waiting.step, waiting.deferral
         if step is None or deferral is None or step.input is None:
             return
@@ -277,7 +277,7 @@ class Deferrals:
             self._is_closed = True
 
     def send(self) -> Awaitable[None] | None:
-        """Send what waits; returns None, or what to await, until the engine acknowledged it.
+        """Send what waits. What is returned, if not None, ends with the acknowledgement.
 
         Raises:
             DeferSendError: it did not.

@@ -1,4 +1,4 @@
-"""What can go wrong with a deferral, at the call or when it is sent."""
+"""The errors of this plugin: at the call of `defer`, and when deferrals are sent."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class DeferredFunction(DeferredTarget[DataT]):
                 return handler(ctx, self._data(ctx.event))
 
             wrapped = run
-        # The SDK, and tools that look at a handler, would else see the user's two arguments.
+        # Otherwise the SDK, and tools that inspect handlers, would see the user's two arguments.
         wrapped.__signature__ = inspect.Signature(
             [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
         )

@@ -1,4 +1,4 @@
-"""The plugin: the engine acknowledges a request's deferrals before the request is answered."""
+"""`DeferPlugin`: no request is answered before the engine has acknowledged its deferrals."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class DeferPlugin(Plugin):
         deferrals.attach_to(outcome)
         if outcome.step is None or outcome.error is not None or call.stack.delivery is None:
             return None
-        # A checkpoint stores the step while the request goes on. Were the worker killed then, the
-        # step would not run again, and nothing would defer again what it had deferred.
+        # A checkpoint stores the step while the request goes on. If the worker is killed after
+        # that, the step does not run again, and so cannot defer again.
         return deferrals.send()
 
     def before_response(self, call: Call) -> Awaitable[None] | None:

@@ -1,4 +1,4 @@
-"""HTTP requests as durable steps: each that was answered is never sent again."""
+"""HTTP requests as durable steps: a request that was answered is never sent again."""
 
 from inngest_plugins.core import require_calls
 
@@ -14,7 +14,7 @@ from ._errors import (
 from ._fetch import durable_fetch, durable_fetch_sync
 from ._transports import DurableTransport, DurableTransportSync
 
-# A transport is not a plugin: it has to work in apps that have none.
+# A transport is not a plugin, and has to work in apps that list none.
 require_calls("inngest_plugins.fetch")
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the async and the sync transport have in common."""
+"""The base of the async and the sync transport."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, ClassVar, Generic, TypeVar
 import httpx
 import inngest
 
-from ._diagnosis import note
-from ._errors import FetchError, failed
+from ._diagnosis import remember
+from ._errors import FetchError, failed_error
 from ._options import MAX_BYTES, RetryOn, Where, check_options
-from ._plan import Plan, retried
+from ._plan import Plan, retry_error
 from ._stored import Stored, StoredBody, stored_error
 
 TransportT = TypeVar("TransportT")
 
 
-class Configured(Generic[TransportT]):
+class DurableBase(Generic[TransportT]):
     """The options of a transport, and the transport that sends its requests."""
 
-    _takes: ClassVar[type[object]]
-    _sender: ClassVar[type[Any]]
+    _inner_type: ClassVar[type[object]]
+    _default_type: ClassVar[type[Any]]
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class Configured(Generic[TransportT]):
         idempotency_header: str | None = "Idempotency-Key",
     ) -> None:
         owner = type(self).__name__
-        if transport is not None and not isinstance(transport, self._takes):
+        if transport is not None and not isinstance(transport, self._inner_type):
             raise TypeError(
-                f"{owner}(transport) is an httpx.{self._takes.__name__}, not "
+                f"{owner}(transport) is an httpx.{self._inner_type.__name__}, not "
                 f"{type(transport).__name__}"
             )
         self._options = check_options(
@@ -52,32 +52,32 @@ class Configured(Generic[TransportT]):
             credential_headers=credential_headers,
             idempotency_header=idempotency_header,
         )
-        note(self, self._options)
-        self._given: TransportT | None = transport
-        self._made: Any = None
+        remember(self, self._options)
+        self._given_transport: TransportT | None = transport
+        self._own_transport: Any = None
 
     @property
     def _inner(self) -> TransportT:
-        if self._given is not None:
-            return self._given
-        if self._made is None:
-            # Not before: it loads certificates, and a replay sends nothing.
-            self._made = self._sender()
-        made: TransportT = self._made
+        if self._given_transport is not None:
+            return self._given_transport
+        if self._own_transport is None:
+            # Made on first use: it loads certificates, and a replay sends nothing.
+            self._own_transport = self._default_type()
+        made: TransportT = self._own_transport
         return made
 
     def _begin(self, response: httpx.Response, made: Plan) -> StoredBody:
-        """Look at a response whose body has not been read.
+        """Check the status of a response, and prepare to read its body.
 
         Raises:
-            Exception: what makes the engine try again.
+            Exception: an error with which the engine tries again.
         """
-        error = retried(response, self._options, made)
+        error = retry_error(response, self._options, made)
         if error is not None:
             raise error
         return StoredBody(response, self._options.max_bytes, is_head=made.given.method == "HEAD")
 
-    def _judge(self, error: Exception) -> Stored:
+    def _stored_or_raised(self, error: Exception) -> Stored:
         """Return the stored form of an error, or raise it: the engine tries again."""
         if isinstance(error, (FetchError, *self._options.errors)):
             raise error
@@ -86,12 +86,12 @@ class Configured(Generic[TransportT]):
 
 @contextmanager
 def as_httpx_errors(made: Plan) -> Iterator[None]:
-    """Turn the step's result into what users of httpx expect."""
+    """Raise the step's errors as the errors that users of httpx expect."""
     try:
         yield
     except inngest.StepError as err:
-        raise failed(err.name, err.message, made.step_id) from err
+        raise failed_error(err.name, err.message, made.step_id) from err
     except inngest.RetryAfterError as err:
-        # A library that catches everything would take it for its own, and repeat the request.
+        # A library that catches every exception would repeat the request: this ends it anyway.
         made.call.failure = err
         raise

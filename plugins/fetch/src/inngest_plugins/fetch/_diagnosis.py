@@ -1,4 +1,4 @@
-"""What `inngest-plugins doctor` says about the transports of an app."""
+"""Findings of `inngest-plugins doctor` about the transports of an app."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._options import PAYLOADS, Options
 _AT_THE_ENGINE: Final = WeakKeyDictionary[object, Options]()
 
 
-def note(transport: object, options: Options) -> None:
+def remember(transport: object, options: Options) -> None:
     """Remember a transport whose requests the engine makes, for as long as it is there."""
     if options.where == "engine":
         _AT_THE_ENGINE[transport] = options

@@ -1,4 +1,4 @@
-"""What can go wrong with a durable request, and the httpx errors that libraries look for."""
+"""The errors of this package, and how they are httpx errors too, which libraries catch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RequestFailedError(FetchError, inngest.StepError):
     """
 
 
-def failed(name: str, message: str, step_id: str) -> Exception:
+def failed_error(name: str, message: str, step_id: str) -> Exception:
     """Make the error of a request that failed for good.
 
     Args:

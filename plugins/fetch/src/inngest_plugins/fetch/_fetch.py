@@ -1,4 +1,4 @@
-"""`durable_fetch`: one request as a step, without a client of one's own."""
+"""`durable_fetch`: one HTTP request as a step, without a client."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Where: TypeAlias = Literal["app", "engine"]
 RetryOn: TypeAlias = Collection[int | type[Exception]]
 
 PAYLOADS: Final = "payloads"
-"""The name in `engine_may_see` that lets requests out of a stack that keeps payloads secret."""
+"""The name in `engine_may_see` that allows requests where a plugin keeps payloads secret."""
 
 MAX_BYTES: Final = 2_000_000
 """This many bytes fit into the 4 MB of a step's result, also as base64 and encrypted."""

@@ -1,4 +1,4 @@
-"""What a request becomes: nothing (it passes through), a step of the app, or one of the engine."""
+"""Decides what a request becomes: a step of the app, a step of the engine, or no step."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _step_id(request: httpx.Request) -> str:
 # ---------------------------------------------------------------- in the app
 
 
-def retried(response: httpx.Response, options: Options, made: Plan) -> Exception | None:
+def retry_error(response: httpx.Response, options: Options, made: Plan) -> Exception | None:
     """Return the error that makes the engine try again, or None: the response is data.
 
     At the last attempt every response is data.

@@ -10,7 +10,7 @@ import httpx
 
 from inngest_plugins.core import class_name, safe_text
 
-from ._errors import FetchUsageError, ResponseTooLargeError, failed
+from ._errors import FetchUsageError, ResponseTooLargeError, failed_error
 from ._options import Options
 
 Stored = dict[str, Any]
@@ -34,7 +34,7 @@ class StoredBody:
         self._parts: list[bytes] = []
         self._left = limit
         announced = response.headers.get("content-length", "")
-        # The headers of an answer to HEAD announce the length of a body that does not follow.
+        # An answer to HEAD has the length of the body in its headers, but no body.
         has_body = not (is_head or response.status_code in _WITHOUT_BODY)
         self.is_too_large = has_body and announced.isdigit() and int(announced) > limit
 
@@ -89,7 +89,7 @@ def response_of(stored: Any, options: Options, step_id: str) -> httpx.Response:
                 "or raise max_bytes (the engine stores up to 4 MB)"
             )
         if "error" in stored:
-            raise failed(str(stored["error"]), str(stored.get("message", "")), step_id)
+            raise failed_error(str(stored["error"]), str(stored.get("message", "")), step_id)
         if "status_code" in stored:
             return _from_gateway(stored, options, step_id)
         if "status" in stored and "headers" in stored:
@@ -120,7 +120,7 @@ def _from_gateway(stored: Stored, options: Options, step_id: str) -> httpx.Respo
     if len(body) > options.max_bytes:
         return response_of({"too_large": options.max_bytes}, options, step_id)
     given = stored.get("headers") or {}
-    # The body was decoded, and measured in another encoding.
+    # The stored body is decoded, so these headers no longer fit it.
     gone = {*options.credential_headers - options.may_store, "content-encoding", "content-length"}
     headers = [
         (str(name).encode("latin-1", "replace"), str(value).encode("latin-1", "replace"))
@@ -134,7 +134,7 @@ def _from_gateway(stored: Stored, options: Options, step_id: str) -> httpx.Respo
 def _response(
     status: int, headers: list[tuple[bytes, bytes]], body: bytes, extensions: dict[str, Any]
 ) -> httpx.Response:
-    # A stream, not content: then the body can be read in every way that a response offers.
+    # Given as a stream, so that every way of reading a response works.
     stream = httpx.ByteStream(body)
     return httpx.Response(status, headers=headers, stream=stream, extensions=extensions)
 
@@ -146,7 +146,7 @@ def _kept(raw: Iterable[tuple[bytes, bytes]], options: Options) -> list[list[str
 
 
 def _encoded(body: bytes) -> dict[str, str]:
-    # Not every database takes NUL in a text.
+    # Some databases refuse NUL in a text, so it is stored as base64.
     if b"\0" not in body:
         try:
             return {"text": body.decode()}

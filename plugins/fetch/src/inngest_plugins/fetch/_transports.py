@@ -9,12 +9,12 @@ from typing import Any, cast
 import httpx
 import inngest
 
-from ._base import Configured, as_httpx_errors
+from ._base import DurableBase, as_httpx_errors
 from ._plan import Plan, gateway_opts, plan
 from ._stored import Stored, response_of, stored_response
 
 
-class DurableTransport(Configured[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport):
+class DurableTransport(DurableBase[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport):
     """Makes each request of an async function's body a step; for `httpx.AsyncClient(transport=)`.
 
     A request that was answered is never sent again: its response is stored, and given back on every
@@ -52,8 +52,8 @@ class DurableTransport(Configured[httpx.AsyncBaseTransport], httpx.AsyncBaseTran
         ```
     """
 
-    _takes = httpx.AsyncBaseTransport
-    _sender = httpx.AsyncHTTPTransport
+    _inner_type = httpx.AsyncBaseTransport
+    _default_type = httpx.AsyncHTTPTransport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, or return its stored response."""
@@ -82,7 +82,7 @@ class DurableTransport(Configured[httpx.AsyncBaseTransport], httpx.AsyncBaseTran
             finally:
                 await response.aclose()
         except Exception as err:
-            return self._judge(err)
+            return self._stored_or_raised(err)
         return stored_response(response, body, self._options)
 
     async def _at_the_engine(self, made: Plan) -> Any:
@@ -92,8 +92,8 @@ class DurableTransport(Configured[httpx.AsyncBaseTransport], httpx.AsyncBaseTran
         return await made.call.engine.run_op(made.step_id, op="Gateway", opts=opts)
 
     async def __aenter__(self) -> DurableTransport:
-        if self._given is not None:
-            await self._given.__aenter__()
+        if self._given_transport is not None:
+            await self._given_transport.__aenter__()
         return self
 
     async def __aexit__(
@@ -102,23 +102,23 @@ class DurableTransport(Configured[httpx.AsyncBaseTransport], httpx.AsyncBaseTran
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        if self._given is not None:
-            await self._given.__aexit__(exc_type, exc_value, traceback)
+        if self._given_transport is not None:
+            await self._given_transport.__aexit__(exc_type, exc_value, traceback)
         await self._close_made()
 
     async def aclose(self) -> None:
         """Close the transport that sends the requests."""
-        if self._given is not None:
-            await self._given.aclose()
+        if self._given_transport is not None:
+            await self._given_transport.aclose()
         await self._close_made()
 
     async def _close_made(self) -> None:
-        made, self._made = self._made, None
+        made, self._own_transport = self._own_transport, None
         if made is not None:
             await made.aclose()
 
 
-class DurableTransportSync(Configured[httpx.BaseTransport], httpx.BaseTransport):
+class DurableTransportSync(DurableBase[httpx.BaseTransport], httpx.BaseTransport):
     """Makes each request of a sync function's body a step; for `httpx.Client(transport=)`.
 
     It has the arguments of `DurableTransport`; `transport` is a sync one.
@@ -130,8 +130,8 @@ class DurableTransportSync(Configured[httpx.BaseTransport], httpx.BaseTransport)
         ```
     """
 
-    _takes = httpx.BaseTransport
-    _sender = httpx.HTTPTransport
+    _inner_type = httpx.BaseTransport
+    _default_type = httpx.HTTPTransport
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, or return its stored response."""
@@ -160,7 +160,7 @@ class DurableTransportSync(Configured[httpx.BaseTransport], httpx.BaseTransport)
             finally:
                 response.close()
         except Exception as err:
-            return self._judge(err)
+            return self._stored_or_raised(err)
         return stored_response(response, body, self._options)
 
     def _at_the_engine(self, made: Plan) -> Any:
@@ -170,8 +170,8 @@ class DurableTransportSync(Configured[httpx.BaseTransport], httpx.BaseTransport)
         return made.call.engine.run_op_sync(made.step_id, op="Gateway", opts=opts)
 
     def __enter__(self) -> DurableTransportSync:
-        if self._given is not None:
-            self._given.__enter__()
+        if self._given_transport is not None:
+            self._given_transport.__enter__()
         return self
 
     def __exit__(
@@ -180,17 +180,17 @@ class DurableTransportSync(Configured[httpx.BaseTransport], httpx.BaseTransport)
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        if self._given is not None:
-            self._given.__exit__(exc_type, exc_value, traceback)
+        if self._given_transport is not None:
+            self._given_transport.__exit__(exc_type, exc_value, traceback)
         self._close_made()
 
     def close(self) -> None:
         """Close the transport that sends the requests."""
-        if self._given is not None:
-            self._given.close()
+        if self._given_transport is not None:
+            self._given_transport.close()
         self._close_made()
 
     def _close_made(self) -> None:
-        made, self._made = self._made, None
+        made, self._own_transport = self._own_transport, None
         if made is not None:
             made.close()

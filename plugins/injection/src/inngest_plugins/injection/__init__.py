@@ -2,7 +2,6 @@
 
 from inngest_plugins.core import require_calls
 
-from ._asking import aget, get
 from ._errors import (
     AsyncServiceError,
     InjectedValueError,
@@ -11,6 +10,7 @@ from ._errors import (
     ScopeEndedError,
     UnregisteredServiceError,
 )
+from ._get import aget, get
 from ._plugin import InjectionPlugin
 
 # An app that forgot the plugin gets an error that says so, also when it has no other plugin.

@@ -1,4 +1,4 @@
-"""Finds the scope of the current code."""
+"""Finds the scope of the current code, or says why there is none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def current_scope(services: tuple[Any, ...], asked_with: str) -> Scope:
         )
     scopes = call.get(SCOPES)
     if scopes is None:
-        # A hook of a plugin further out may ask before the injection plugin has seen the request.
+        # A hook of a plugin further out may call this before the injection plugin has its turn.
         scopes = _begun_early(call)
     if scopes is None:
         raise InjectionContextError(

@@ -1,4 +1,4 @@
-"""What can go wrong when a function asks for a service."""
+"""The errors of this plugin."""
 
 from __future__ import annotations
 

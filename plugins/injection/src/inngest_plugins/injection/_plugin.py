@@ -1,4 +1,4 @@
-"""The plugin: scopes for requests and steps, health checks, overrides for tests."""
+"""`InjectionPlugin`: scopes for requests and steps, health checks, overrides for tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from inngest_plugins.core import (
 
 from ._call_scopes import SCOPES, CallScopes
 from ._errors import InjectedValueError
-from ._given import Given
+from ._injected import InjectedObjects
 
 if TYPE_CHECKING:
     import svcs
@@ -76,12 +76,12 @@ class InjectionPlugin(Plugin):
         self.begin(call)
 
     def begin(self, call: Call) -> CallScopes:
-        """Return the scopes of a call; made, and set to be closed with it, at the first time."""
+        """Return the scopes of a call. The first call makes them, to be closed with the request."""
         scopes = call.get(SCOPES)
         if scopes is None:
             from ._scope import AsyncClosing, Closing
 
-            # A function's own plugin stands for the client's: it is the innermost.
+            # A function's own plugin replaces the client's: it is the innermost.
             owner = [each for each in call.stack.plugins if isinstance(each, InjectionPlugin)][-1]
             scopes = call[SCOPES] = CallScopes(call, functools.partial(owner.open_container, call))
             if call.is_async:
@@ -110,12 +110,12 @@ class InjectionPlugin(Plugin):
             else f"the result of step {outcome.step.id!r} of function {call.local_id!r}"
         )
         try:
-            for given in (scopes.request.given, None if scope is None else scope.given):
-                if given and outcome.has_output:
-                    _refuse(given, outcome.output, what)
+            for injected in (scopes.request.injected, None if scope is None else scope.injected):
+                if injected and outcome.has_output:
+                    _refuse(injected, outcome.output, what)
         finally:
             if scope is not None:
-                scope.given = Given()
+                scope.injected = InjectedObjects()
 
     # ------------------------------------------------------------ containers
 
@@ -166,8 +166,8 @@ async def _ping(registry: svcs.Registry, index: int) -> None:
         await container.get_pings()[index].aping()
 
 
-def _refuse(given: Given, value: object, what: str) -> None:
-    found = given.find(value)
+def _refuse(injected: InjectedObjects, value: object, what: str) -> None:
+    found = injected.find(value)
     if found is None:
         return
     name, path = found

@@ -18,7 +18,7 @@ from svcs.exceptions import ServiceNotFoundError
 from inngest_plugins.core import Call
 
 from ._errors import AsyncServiceError, ScopeEndedError, UnregisteredServiceError
-from ._given import Given
+from ._injected import InjectedObjects
 from ._types import is_async_factory, name_of
 
 _opening: Final[ContextVar[Scope | None]] = ContextVar("inngest_plugins_opening", default=None)
@@ -51,11 +51,11 @@ class Scope:
         "_make",
         "_place",
         "_thread_lock",
-        "given",
+        "injected",
     )
 
     def __init__(self, call: Call, make: MakeContainer, place: str) -> None:
-        self.given = Given()
+        self.injected = InjectedObjects()
         self._call = call
         self._make = make
         self._place = place
@@ -119,7 +119,7 @@ class Scope:
 
     def _give(self, services: tuple[Any, ...], found: Any) -> tuple[Any, ...]:
         values = (found,) if len(services) == 1 else tuple(found)
-        self.given.add(services, values)
+        self.injected.add(services, values)
         return values
 
     # ------------------------------------------------------------ errors

@@ -1,4 +1,4 @@
-"""Names of service types, and what kind of factory they have."""
+"""Names of service types for messages, and which factories are async."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_async_factory(factory: Callable[..., Any]) -> bool:
     """Return whether what a factory returns has to be awaited or entered asynchronously."""
     while isinstance(factory, functools.partial):
         factory = factory.func
-    # What `asynccontextmanager` made is a plain function around an async generator function.
+    # `asynccontextmanager` returns a plain function around an async generator function.
     unwrapped = inspect.unwrap(factory)
     called = getattr(unwrapped, "__call__", None)  # noqa: B004 - an object's, not whether it has one
     return any(

@@ -48,7 +48,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Only those who subscribe need realtime, which is a third of what importing all would cost.
+    # Imported on first use: only subscribers need realtime, which is a third of the import time.
     if name == "MessageSource":
         return inngest_plugins.core.MessageSource
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Changes of metadata objects: folded as they are made, and stored beside a step's result."""
+"""Changes of metadata: folded as they are made, kept within limits, stored beside results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._operations import CODES, Code, Document, Operation, add, apply, check, is
 from ._values import Json, Limits, Path, copy, document_size, render, size
 
 _VERSION: Final = 1
-# How many operations on one key a new one looks at to fold into.
+# How many earlier operations on a key are tried for folding a new one into.
 _LOOK_BACK: Final = 32
 
 
@@ -20,7 +20,7 @@ class StepRef(NamedTuple):
 
     Attributes:
         id: the id that the user gave.
-        use: which use of the id it is, from 0.
+        use: which use of the id in the function, from 0.
     """
 
     id: str
@@ -34,13 +34,13 @@ Address: TypeAlias = tuple[Scope, str]
 
 
 class Changes:
-    """The changes of an object. `apply` repeats them on any object.
+    """The changes of an object, which `apply` repeats on any object.
 
-    Operations fold as they are noted: ten thousand increments of a key are one. Once a key was set
-    or deleted as a whole, its new value says everything.
+    Operations are folded: ten thousand increments of a key are one. Once a key is set or deleted as
+    a whole, only its new value counts.
 
     Attributes:
-        replaced: whether everything that was there before goes away.
+        replaced: whether everything that was there before is deleted.
         by_key: the operations on each top-level key, in order.
     """
 
@@ -70,7 +70,7 @@ class Changes:
             _fold(done, operation)
 
     def __iter__(self) -> Iterator[Operation]:
-        """Yield operations that do the same."""
+        """Yield operations that make these changes."""
         if self.replaced:
             yield "replace", (), {}
         for done in self.by_key.values():
@@ -80,12 +80,12 @@ class Changes:
         return self.replaced or bool(self.by_key)
 
     def apply(self, document: Document) -> None:
-        """Do the same to an object, in place."""
+        """Make these changes to an object, in place."""
         for operation in self:
             apply(document, operation)
 
     def parts(self) -> tuple[Document, list[str], list[Operation]]:
-        """Return the keys with new values, the keys that go away, and all other operations."""
+        """Return the keys with new values, the deleted keys, and all other operations."""
         values: Document = {}
         deleted: list[str] = []
         others: list[Operation] = []
@@ -99,7 +99,7 @@ class Changes:
         return values, deleted, others
 
     def to_json(self) -> Json:
-        """Return it as JSON, without empty fields."""
+        """Return the changes as JSON, without empty fields."""
         values, deleted, others = self.parts()
         encoded = {
             "replaced": self.replaced,
@@ -114,7 +114,7 @@ class Changes:
         """Read what `to_json` wrote.
 
         Raises:
-            AttributeError, TypeError, ValueError: it is something else.
+            AttributeError, TypeError, ValueError: it is malformed.
         """
         changes = cls()
         if encoded.get("replaced", False):
@@ -133,7 +133,7 @@ def _is_whole(operation: Operation) -> bool:
 
 
 def _fold(done: list[Operation], operation: Operation) -> None:
-    """Add an operation to those on the same key, whose value is not known.
+    """Fold an operation into those on the same key, whose value is not known.
 
     It folds into an earlier one at the same path if all between them are at places that neither
     contain this one nor lie in it. Indexes shift, so an operation at one folds into the last only.
@@ -157,7 +157,7 @@ def _fold(done: list[Operation], operation: Operation) -> None:
 def _folded(earlier: Operation, code: Code, operand: Json) -> Operation | None:
     before, path, value = earlier
     if before == "delete" and type(path[-1]) is int:
-        # The index names another item once the first is gone.
+        # After the first removal the index names another item.
         return None
     if code == "set":
         return code, path, copy(operand)
@@ -190,18 +190,18 @@ def _path(path: Any) -> Path:
     return tuple(path)
 
 
-class Budget:
+class SizeBudget:
     """Keeps a run's metadata objects below the limits.
 
-    A measured object has room for so many bytes. A write takes from it at least what it adds, so
-    most writes cost a subtraction. When the room is used up the objects are measured again, so
-    that a refusal is always exact.
+    Measuring an object is slow, so it is done rarely: a measured object has room for so many bytes,
+    and each write subtracts at least what it adds. Only when the room is used up are the objects
+    measured again, so that a refusal is always exact.
 
     Args:
         limits: sizes to keep.
 
     Attributes:
-        documents: the objects that count, by anything.
+        documents: the objects that count, by address.
     """
 
     __slots__ = ("_room", "documents", "limits")
@@ -212,7 +212,7 @@ class Budget:
         self._room: dict[object, int] = {}
 
     def put(self, address: object, document: Document) -> None:
-        """Count this object in place of an earlier one at the same address."""
+        """Count this object instead of an earlier one at the same address."""
         self.documents[address] = document
         self._room.pop(address, None)
 
@@ -255,7 +255,7 @@ class Budget:
             raise _too_large(key, what, limits.scope_bytes)
         if after > before and others + after > limits.run_bytes:
             raise _too_large(key, "the metadata of the run", limits.run_bytes)
-        # What other objects may still take without being measured is not free.
+        # Reserve the room that other objects may still use without being measured.
         promised = sum(room for at, room in self._room.items() if at != address)
         free = limits.run_bytes - others - after - promised
         return max(0, min(limits.scope_bytes - after, free))
@@ -269,10 +269,10 @@ def _too_large(key: str, what: str, limit: int) -> MetadataLimitError:
 
 
 class Recording:
-    """A metadata object under way: its value, and the changes since it was opened.
+    """A metadata object that code writes to: its value, and the changes since it was opened.
 
     Args:
-        address: its place in the budget.
+        address: its address in the budget.
         document: its value, which is changed in place.
         budget: sizes to keep.
         what: names it in messages.
@@ -280,7 +280,7 @@ class Recording:
 
     __slots__ = ("_address", "_budget", "changes", "document", "what")
 
-    def __init__(self, address: object, document: Document, budget: Budget, what: str) -> None:
+    def __init__(self, address: object, document: Document, budget: SizeBudget, what: str) -> None:
         self.document = document
         self.changes = Changes()
         self.what = what
@@ -300,19 +300,19 @@ class Recording:
         self.note(operation)
 
     def note(self, operation: Operation) -> None:
-        """Make one operation without checks."""
+        """Apply one operation without checks."""
         apply(self.document, operation)
         self.changes.note(operation)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Envelope:
+class StepRecord:
     """What a step recorded, as it is stored beside the step's result.
 
     Attributes:
         step: the step.
-        branch: its `Step.branch`; not empty for a step of a `group.parallel`. Other steps may have
-            recorded at the same time.
+        branch: its `Step.branch`; not empty for a step of a `group.parallel`. Other steps of the
+            group may have recorded at the same time.
         after: how many stored results the function had when it reached the step.
         changes: the changes of each object.
         views: the changes of the run's merged view, by kind.
@@ -347,11 +347,11 @@ class Envelope:
         return encoded
 
     @classmethod
-    def from_json(cls, encoded: Json) -> Envelope:
+    def from_json(cls, encoded: Json) -> StepRecord:
         """Read what `to_json` wrote.
 
         Raises:
-            MetadataError: it is something else, or of a newer version.
+            MetadataError: it is malformed, or of a newer version.
         """
         read = Changes.from_json
         try:

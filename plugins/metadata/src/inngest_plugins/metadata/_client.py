@@ -1,4 +1,4 @@
-"""Metadata from outside of any run."""
+"""`MetadataClient`: writes metadata of any run from a web handler, a script or a service."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class PendingMetadata(Writes):
             MetadataSendError: some of it did not arrive. What did not is kept, so that `send` can
                 be called again; increments are not kept when they may have arrived.
         """
-        # Imported when it is used, as everywhere here: programs may do without (`startup`).
+        # Imported on first use: many programs never need it (see benchmarks/startup.py).
         import anyio.to_thread
 
         await anyio.to_thread.run_sync(self.send_sync)

@@ -1,4 +1,4 @@
-"""`metadata`: the metadata of the run that the current code belongs to, and what it can do."""
+"""`metadata`: reads and writes the metadata of the run that the current code belongs to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ._values import (
 _MAX_STREAM_NAME = 128
 
 LENIENT: weakref.WeakSet[object] = weakref.WeakSet()
-"""Plugins with `strict=False`, while they live. Outside of a run no call says which plugin."""
+"""Plugins with `strict=False`: outside of a run nothing says which plugin would apply."""
 
 
 def current_run() -> RunState | None:

@@ -1,8 +1,8 @@
-"""A run's changes while it runs: published by its requests, followed by subscribers.
+"""Live metadata: a run's requests publish its changes, and subscribers follow them.
 
 A run's realtime channel is its id. The topic `metadata` has snapshots, each with all that the run
-has recorded so far, so a late subscriber needs no history. Changes that are faster than the
-requests share a snapshot. The chunks of a stream have a topic of their own, in order and complete.
+has recorded so far, so a late subscriber needs no history. Changes that come faster than snapshots
+are sent share one. The chunks of a stream have a topic of their own, in order and complete.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Publisher:
         views: Callable[[], dict[str, Document]],
         timeout: float,
     ) -> None:
-        # The names of realtime are looked up where they are used, as most programs publish
-        # nothing: they are a third of what importing this package would cost (`startup`).
+        # Realtime is imported on first use: most programs publish nothing, and it would be a third
+        # of this package's import time.
         self._realtime = inngest_plugins.core.RealtimeConnection(client, timeout=timeout)
         self._run_id = run_id
         self._views = views
@@ -139,8 +139,8 @@ class Publisher:
                 self._messages.clear()
                 self._changed = False
                 self._busy = True
-            # The views are read without holding the condition: writers hold the run's lock when
-            # they announce a change, and reading takes that lock.
+            # Do not hold the condition while reading the views: that takes the run's lock, and
+            # writers announce changes while they hold it.
             if snapshot:
                 views = self._views()
                 messages.append((_SNAPSHOT_TOPIC, _snapshot_message(self._run_id, views, status)))
@@ -164,7 +164,7 @@ class Publisher:
 async def forward(
     name: str, chunks: AsyncIterable[ChunkT], publisher: Publisher | None
 ) -> AsyncIterator[ChunkT]:
-    """Yield chunks on, and publish each if there is a publisher."""
+    """Pass chunks on, and publish each if there is a publisher."""
     index = 0
     try:
         async for chunk in chunks:
@@ -272,7 +272,7 @@ async def _snapshots(
                 if snapshot.final:
                     return
             elif isinstance(event, inngest_plugins.core.RunEnded) and kinds is not None:
-                # It published no last snapshot: it was cancelled, or its worker died.
+                # The run has ended without a last snapshot: it was cancelled, or its worker died.
                 yield Snapshot(run_id, event.status.lower(), kinds)
 
 

@@ -1,4 +1,4 @@
-"""What a run and its steps have recorded, as one request knows it."""
+"""The metadata objects of a run and its steps, as one request knows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from inngest_plugins.core import Call, Step
 
-from ._changes import Address, Budget, Changes, Envelope, Recording, Scope, StepRef
+from ._changes import Address, Changes, Recording, Scope, SizeBudget, StepRecord, StepRef
 from ._errors import MetadataError
 from ._operations import Document, Operation, apply
 from ._sender import Updates
@@ -21,7 +21,7 @@ _GONE: Final = object()
 Keys: TypeAlias = dict[str, None]
 
 WHOLE: Final = ""
-"""Among keys that have changed: all of the object has. No key is empty."""
+"""Stands among changed keys for the whole object; a real key is never empty."""
 
 
 class Objects:
@@ -33,28 +33,29 @@ class Objects:
 
     Attributes:
         views: everything that the run has recorded, in all scopes, by kind.
-        heal: what steps of a group wrote at the same time: the engine may have an older value.
+        to_repair: keys that steps of a group wrote at the same time, so that the engine may have an
+            older value.
     """
 
-    __slots__ = ("_absorbed", "_budget", "_call", "_left", "_recordings", "heal", "views")
+    __slots__ = ("_absorbed", "_budget", "_call", "_left", "_recordings", "to_repair", "views")
 
     def __init__(self, call: Call, limits: Limits) -> None:
-        self.heal: dict[Address, Keys] = {}
+        self.to_repair: dict[Address, Keys] = {}
         self.views: dict[str, Document] = {}
         self._call = call
-        self._budget = Budget(limits)
+        self._budget = SizeBudget(limits)
         self._recordings: dict[Address, Recording] = {}
         self._left = 0
         self._absorbed: set[str] = set()
 
     def at(self, address: Address) -> Recording:
-        """Return an object, a new one if there is none."""
+        """Return an object, which is created if there is none."""
         if address not in self._recordings:
             self._recordings[address] = self._open(address, {})
         return self._recordings[address]
 
     def copy(self, address: Address) -> Recording:
-        """Return a copy of an object, which counts in its place."""
+        """Return a copy of an object, which counts towards the limits in its place."""
         return self._open(address, copy(self.document(address)))
 
     def document(self, address: Address) -> Document:
@@ -62,20 +63,20 @@ class Objects:
         found = self._recordings.get(address)
         return {} if found is None else found.document
 
-    def apply(self, envelope: Envelope) -> None:
+    def apply(self, record: StepRecord) -> None:
         """Make the changes that a step recorded."""
-        for address, changes in envelope.changes.items():
+        for address, changes in record.changes.items():
             document = self.at(address).document
             changes.apply(document)
             self._budget.put(address, document)
-        for kind, changes in envelope.views.items():
+        for kind, changes in record.views.items():
             changes.apply(self.views.setdefault(kind, {}))
 
     def absorb(self, attached: Json) -> None:
-        """Add the envelope beside the result of a step that the function has reached."""
-        envelope = self._read(attached)
-        if envelope is not None:
-            self._absorb(envelope)
+        """Add the record beside the result of a step that the function has reached."""
+        record = self._read(attached)
+        if record is not None:
+            self._absorb(record)
 
     def absorb_left_groups(self) -> None:
         """Add what steps recorded that the function no longer reaches."""
@@ -84,31 +85,31 @@ class Objects:
             group = left[self._left]
             self._left += 1
             depth = len(group)
-            found: list[Envelope] = []
+            found: list[StepRecord] = []
             reached = self._absorbed.union(self._call.consumed)
             for hashed_id in self._call.memos.keys() - reached:
-                envelope = self._read(self._call.attachment(hashed_id, ATTACHMENT))
-                if envelope is not None and envelope.branch[:depth] == group:
+                record = self._read(self._call.attachment(hashed_id, ATTACHMENT))
+                if record is not None and record.branch[:depth] == group:
                     self._absorbed.add(hashed_id)
-                    found.append(envelope)
-            # By branch, and in the order of the program within a branch.
-            found.sort(key=lambda envelope: (envelope.branch[: depth + 1], envelope.after))
-            for envelope in found:
-                self._absorb(envelope)
+                    found.append(record)
+            # Sorted by branch, and within a branch in the order of the program.
+            found.sort(key=lambda record: (record.branch[: depth + 1], record.after))
+            for record in found:
+                self._absorb(record)
 
-    def _read(self, attached: Json) -> Envelope | None:
+    def _read(self, attached: Json) -> StepRecord | None:
         try:
-            return None if attached is None else Envelope.from_json(attached)
+            return None if attached is None else StepRecord.from_json(attached)
         except MetadataError:
             _logger.exception("a step's metadata is left out of run %s", self._call.run_id)
             return None
 
-    def _absorb(self, envelope: Envelope) -> None:
-        self.apply(envelope)
-        if envelope.branch:
-            for address, changes in envelope.changes.items():
-                if address[0] != envelope.step:
-                    self.heal.setdefault(address, {}).update(dict.fromkeys(changes.by_key))
+    def _absorb(self, record: StepRecord) -> None:
+        self.apply(record)
+        if record.branch:
+            for address, changes in record.changes.items():
+                if address[0] != record.step:
+                    self.to_repair.setdefault(address, {}).update(dict.fromkeys(changes.by_key))
 
     def _open(self, address: Address, document: Document) -> Recording:
         scope = address[0]
@@ -117,7 +118,7 @@ class Objects:
 
 
 class Attempt:
-    """What a step's handler records in this request, until it is known whether it counts.
+    """What a step's handler records, until the outcome says whether the attempt counts.
 
     Args:
         step: the step.
@@ -192,13 +193,13 @@ class Attempt:
         """Return the kinds that the handler has written to."""
         return {kind for _, kind in self.recordings}
 
-    def envelope(self) -> Envelope | None:
-        """Return all that the step has recorded; None for nothing."""
+    def step_record(self) -> StepRecord | None:
+        """Return all that the step has recorded, or None."""
         if not self.recordings:
             return None
         changes = {address: each.changes for address, each in self.recordings.items()}
         views = {kind: self._changes_of(kind) or Changes() for kind in self.kinds()}
-        return Envelope(self.step, self._branch, self._after, changes, views)
+        return StepRecord(self.step, self._branch, self._after, changes, views)
 
     def take_unsent(self) -> dict[Address, Keys]:
         """Return the keys that have changed since the last time."""

@@ -1,9 +1,9 @@
-"""The operations on a metadata object: how they are recorded, and what each does.
+"""The operations on a metadata object: what is allowed, and what each does.
 
-`check` refuses what cannot be meant when it is recorded. `apply` never refuses: on a replay a
-recorded operation may meet another object (a parallel branch may have written the same key), and
-a replay must not fail. There the later operation wins, as in the engine's own `add`: where it
-needs a number, a list or an object and finds something else, it starts afresh.
+`check` refuses an operation that does not fit when code records it. `apply` never refuses. On a
+replay the object may differ (a parallel branch may have written the same key), and a replay must
+not fail. There the later operation wins, as in the engine's own `add`: where it needs a number, a
+list or an object and finds something else, it starts with an empty one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ._values import (
 
 Code: TypeAlias = Literal["set", "delete", "append", "remove", "increment", "replace"]
 CODES: Final[tuple[Code, ...]] = ("set", "delete", "append", "remove", "increment")
-"""Those that are done to what a path names; `replace` is done to the whole object."""
+"""Operations on the value at a path; `replace` is on the whole object."""
 
 Operation: TypeAlias = tuple[Code, Path, Json]
 """`(code, path, operand)`. `append` takes the list of values to append, `delete` takes None.
@@ -48,8 +48,8 @@ Document: TypeAlias = dict[str, Json]
 
 _MISSING: Final = object()
 _LARGEST: Final = 1.7976931348623157e308
-# Doubles have up to 17 significant digits; 50 keep any realistic sum of them exact, so that it
-# does not matter in which groups increments are added up.
+# Doubles have up to 17 significant digits. With 50, any realistic sum of them stays exact, so
+# increments give the same total however they are grouped.
 _EXACT: Final = decimal.Context(prec=50)
 
 
@@ -113,7 +113,7 @@ def check(document: Document, operation: Operation) -> None:
 
 
 def apply(document: Document, operation: Operation) -> None:
-    """Make an operation, in place, with a copy of the operand."""
+    """Apply an operation in place, with a copy of the operand."""
     code, path, operand = operation
     if code == "replace":
         document.clear()
@@ -241,7 +241,7 @@ class Writes(abc.ABC):
 
     @abc.abstractmethod
     def _taker(self) -> tuple[Limits, Take] | None:
-        """Return what records operations; None to ignore them."""
+        """Return the function that records operations, or None to ignore them."""
 
     def _write(self, kind: str | None, *operations: Operation) -> Self:
         taker = self._taker()

@@ -1,4 +1,4 @@
-"""The plugin: carries a run's metadata from request to request."""
+"""`MetadataPlugin`: carries a run's metadata from request to request."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class MetadataPlugin(Plugin):
 
     def transform_memo(self, call: Call, step: Step) -> None:
         """Add what a step recorded when it ran."""
-        # A step that ran and was delivered in this request is there already.
+        # Steps that ran in this request (with checkpointing) have added theirs already.
         if step.status == "memoized":
             call[STATE].replay_step(step.memo_attachment(ATTACHMENT))
 
@@ -91,19 +91,19 @@ class MetadataPlugin(Plugin):
             step.attach(ATTACHMENT, {"parent": call.run_id, "root": root})
 
     def around_step(self, call: Call, step: Step) -> AbstractContextManager[None]:
-        """Tell apart what the body recorded before the step."""
+        """Separate what the body recorded before the step from what the step will record."""
         call[STATE].begin_step()
         return _NOTHING
 
     def transform_output(self, call: Call, outcome: Outcome) -> None:
-        """Store what the step recorded beside its result, and have its operation carry it."""
+        """Store what the step recorded beside its result, and send it on the step's operation."""
         state = call[STATE]
         state.outcome = outcome
         if outcome.step is not None:
             state.end_step(outcome, outcome.step)
 
     def step_delivered(self, call: Call, step: Step) -> Awaitable[Any] | None:
-        """Send what the step's operation cannot carry, when the engine has its result."""
+        """Send what the step's operation cannot carry, once the engine has stored the result."""
         state = call[STATE]
         updates = state.deliver_step(step)
         if not updates:
@@ -134,7 +134,7 @@ class _Session(AbstractContextManager[None]):
         return None
 
     def __exit__(self, *exc: object) -> None:
-        updates = self._state.conclude()
+        updates = self._state.end_request()
         if updates is not None:
             self._state.deliver(updates)
 
@@ -149,7 +149,7 @@ class _AsyncSession(AbstractAsyncContextManager[None]):
         return None
 
     async def __aexit__(self, *exc: object) -> None:
-        updates = self._state.conclude()
+        updates = self._state.end_request()
         if updates is not None:
             import anyio.to_thread
 

@@ -1,11 +1,11 @@
-"""What one request knows of its run's metadata.
+"""The metadata of a run, rebuilt in each request.
 
-Each request starts with nothing and rebuilds it as the run made it: the replay records the body's
-operations again, and a step's are stored beside its result. So at every point of the body a read
-gives all that was recorded before that point, on any worker.
+Each request starts with nothing. The replay records the body's operations again, and a step's are
+stored beside its result. So at every point of the body a read gives all that was recorded before
+that point, on any worker.
 
-What a replay records again was sent by an earlier request. The body's operations are new only if
-the function reaches no memoized step after them.
+What a replay records again, an earlier request has sent. The body's operations are new only if no
+memoized step follows them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Here(enum.Enum):
-    """Stands for the running step inside of one, and for the run in the body."""
+    """The scope of the current code: the running step in a step, the run in the body."""
 
     HERE = "here"
 
@@ -62,18 +62,18 @@ class RunState:
         self.publisher: Publisher | None = None
         self.outcome: Outcome | None = None
         self._sender = sender
-        # Another run's, where an engine in process runs one run inside of a step.
+        # The embedded engine may run this run inside a step of another run, which is not its own.
         self._outer_step = call.step
         self._objects = Objects(call, limits)
         self._attempts: list[Attempt] = []
         # The body's objects that were written to since the last memoized step.
-        self._tail: dict[Address, None] = {}
-        self._remote_tail = Updates(limits)
+        self._body_writes: dict[Address, None] = {}
+        self._body_remote = Updates(limits)
         # The keys that are new in this request: their values are read when they are sent.
-        self._fresh: dict[Address, Keys] = {}
+        self._new_keys: dict[Address, Keys] = {}
         self._updates = Updates(limits)
-        self._ride: Outcome | None = None
-        self._waiting: set[str] = set()
+        self._carrier: Outcome | None = None
+        self._undelivered: set[str] = set()
         self._closed = False
 
     def write(self, where: Where, kind: str, operations: Iterable[Operation]) -> None:
@@ -92,7 +92,7 @@ class RunState:
                 address = None if where is HERE else where, kind
                 recording = self._objects.at(address)
                 view = self._objects.views.setdefault(kind, {})
-                self._tail[address] = None
+                self._body_writes[address] = None
                 for operation in operations:
                     recording.write(operation)
                     apply(view, operation)
@@ -103,7 +103,7 @@ class RunState:
         """Record operations on another run's metadata; see `write`."""
         with self.lock:
             attempt = self._attempt()
-            update = (self._remote_tail if attempt is None else attempt.remote).to(target, kind)
+            update = (self._body_remote if attempt is None else attempt.remote).to(target, kind)
             for operation in operations:
                 update.write(operation)
 
@@ -142,44 +142,45 @@ class RunState:
     # ------------------------------------------------------------ the request's course
 
     def replay_step(self, attached: Json) -> None:
-        """The function has reached a step that has a stored result."""
-        if attached is None and not (self._tail or self._remote_tail or self.call.left_groups):
+        """Add the metadata of a memoized step that the function has reached."""
+        if attached is None and not (
+            self._body_writes or self._body_remote or self.call.left_groups
+        ):
             return
         with self.lock:
             self._objects.absorb_left_groups()
-            self._take_tail(is_new=False)
+            self._settle_body_writes(is_new=False)
             self._objects.absorb(attached)
 
     def begin_step(self) -> None:
-        """A step's handler is about to run."""
+        """Prepare for a step whose handler is about to run."""
         call = self.call
         if call.target is None:
             return
         with self.lock:
-            # A targeted request comes after one that planned its step, and that has sent what the
-            # body had recorded. Between the steps of one branch of a group that is not so: other
-            # branches' memos are still to come.
+            # The request that planned this step has sent what the body had recorded. Within a
+            # branch of a group it has not: the memos of other branches are still to come.
             self._objects.absorb_left_groups()
-            self._take_tail(is_new=len(call.consumed) < call.memo_count)
+            self._settle_body_writes(is_new=len(call.consumed) < call.memo_count)
 
     def end_step(self, outcome: Outcome, step: Step) -> None:
-        """A step has an outcome: store its metadata beside the result."""
+        """Store a step's metadata beside its result."""
         attempt = step.get(ATTEMPT)
         if attempt is not None:
             with self.lock:
                 attempt.ended = True
-                envelope = attempt.envelope() if outcome.error is None else None
-                if envelope is not None:
-                    self._objects.apply(envelope)
-                    outcome.attach(ATTACHMENT, envelope.to_json())
-        if attempt is not None or self._tail or self._fresh or self._updates:
-            self._ride = outcome
+                record = attempt.step_record() if outcome.error is None else None
+                if record is not None:
+                    self._objects.apply(record)
+                    outcome.attach(ATTACHMENT, record.to_json())
+        if attempt is not None or self._body_writes or self._new_keys or self._updates:
+            self._carrier = outcome
             outcome.before_written(lambda: self._add_to(outcome, step))
 
     def deliver_step(self, step: Step) -> Updates:
-        """The engine has a step's result: return updates to send while the request goes on."""
+        """Return the updates to send now that the engine has stored a step's result."""
         with self.lock:
-            self._waiting.discard(step.hashed_id)
+            self._undelivered.discard(step.hashed_id)
             attempt = step.get(ATTEMPT)
             if attempt in self._attempts:
                 self._attempts.remove(attempt)
@@ -191,13 +192,13 @@ class RunState:
         with self.lock:
             attempt = self._attempt()
             if attempt is None and self.is_new:
-                self._take_tail(is_new=True)
-            adds, fresh = self._updates.split_adds(), dict(self._fresh)
+                self._settle_body_writes(is_new=True)
+            adds, new_keys = self._updates.split_adds(), dict(self._new_keys)
             updates = self._drain()
             self._updates = adds
-            if self._waiting:
-                # Operations that wait will bring older values after these.
-                self._fresh = fresh
+            if self._undelivered:
+                # Operations of steps that are not sent yet will bring older values after these.
+                self._new_keys = new_keys
             if attempt is not None:
                 for address, keys in attempt.take_unsent().items():
                     self._show(updates, address, attempt.recordings[address].document, keys)
@@ -212,18 +213,18 @@ class RunState:
             self.publisher.drain()
         return problems
 
-    def conclude(self) -> Updates | None:
-        """The request is over: return the updates for `deliver`; None for nothing."""
+    def end_request(self) -> Updates | None:
+        """End the request; return the updates for `deliver`, or None for nothing."""
         call = self.call
         if call.cancelled:
-            # Nobody reads the answer, and the engine will ask again.
+            # Nobody reads the answer, and the engine will send the request again.
             self._closed = True
             if self.publisher is not None:
                 self.publisher.abandon()
             return None
         pending = self._sender.pending(call.client, call.run_id)
         with self.lock:
-            # What an earlier request could not send, with today's values.
+            # Send what an earlier request could not, with the values of now.
             for (target, kind), update in (pending or {}).items():
                 document = self._objects.document((target.step, kind))
                 update.show(document, [key for key in update.changes.by_key if key in document])
@@ -235,7 +236,7 @@ class RunState:
         return updates if has_work else None
 
     def deliver(self, updates: Updates) -> None:
-        """Send what `conclude` returned, and publish how the run ended; blocks."""
+        """Send what `end_request` returned, and publish how the run ended; blocks."""
         try:
             if updates or self._sender.has_pending(self.call.client):
                 self.send(updates)
@@ -286,29 +287,29 @@ class RunState:
 
     # ------------------------------------------------------------ updates to send
 
-    def _take_tail(self, *, is_new: bool) -> None:
-        """Forget what the body wrote since the last memoized step; send it if it is new."""
-        for address in self._tail:
+    def _settle_body_writes(self, *, is_new: bool) -> None:
+        """Mark what the body wrote since the last memoized step for sending, if it is new."""
+        for address in self._body_writes:
             recording = self._objects.at(address)
             changes, recording.changes = recording.changes, Changes()
             if is_new:
                 self._mark(address, changes.by_key)
                 if changes.replaced:
                     self._mark(address, [WHOLE])
-        self._tail.clear()
+        self._body_writes.clear()
         if is_new:
-            self._updates.follow(self._remote_tail)
-        self._remote_tail.clear()
+            self._updates.follow(self._body_remote)
+        self._body_remote.clear()
 
     def _mark(self, address: Address, keys: Iterable[str]) -> None:
-        self._fresh.setdefault(address, {}).update(dict.fromkeys(keys))
+        self._new_keys.setdefault(address, {}).update(dict.fromkeys(keys))
 
     def _drain(self) -> Updates:
-        """Return all updates to send; from now on they count as sent."""
+        """Return all updates to send. From now on they count as sent."""
         updates = Updates(self.limits)
-        for address, keys in self._fresh.items():
+        for address, keys in self._new_keys.items():
             self._show(updates, address, self._objects.document(address), keys)
-        self._fresh = {}
+        self._new_keys = {}
         updates.follow(self._updates)
         self._updates.clear()
         return updates
@@ -319,7 +320,7 @@ class RunState:
         update.show(document, [key for key in keys if key], replaced=WHOLE in keys)
 
     def _add_to(self, outcome: Outcome, step: Step) -> None:
-        """A step's operation is written: add new metadata of the step and its run."""
+        """Add new metadata of the step and its run to the step's operation before it is written."""
         with self.lock:
             self._collect(outcome, step)
             for target, entries in self._split_own(step).entries():
@@ -331,8 +332,8 @@ class RunState:
                         entry["kind"], entry["values"], scope=scope, op=entry["op"]
                     )
             if not self._closed:
-                self._ride = None
-                self._waiting.add(step.hashed_id)
+                self._carrier = None
+                self._undelivered.add(step.hashed_id)
 
     def _split_own(self, step: Step) -> Updates:
         """Take the updates that an operation of the step can carry."""
@@ -343,19 +344,19 @@ class RunState:
 
     def _collect(self, outcome: Outcome, step: Step) -> None:
         """Make a step's metadata part of the updates to send."""
-        self._take_tail(is_new=True)
+        self._settle_body_writes(is_new=True)
         attempt = step.get(ATTEMPT)
         if attempt is None or attempt.collected:
             return
         if outcome.error is not None:
-            self._take_back(attempt, retried=outcome.will_retry)
+            self._discount(attempt, retried=outcome.will_retry)
             return
         attempt.collected = True
         for address, keys in attempt.take_unsent().items():
             self._mark(address, keys)
 
-    def _take_back(self, attempt: Attempt, *, retried: bool) -> None:
-        """An attempt does not count: undo what it has sent, and show it as the attempt's."""
+    def _discount(self, attempt: Attempt, *, retried: bool) -> None:
+        """Undo what a failed attempt has sent, and show it at the attempt instead."""
         attempt.collected = True
         for address, sent in attempt.sent.items():
             self._mark(address, sent)
@@ -371,30 +372,30 @@ class RunState:
         """Return what the request still has to send; nothing can be recorded any more."""
         self._closed = True
         self._objects.absorb_left_groups()
-        outcome, ride, broken = self.outcome, self._ride, self.call.failure is not None
+        outcome, carrier, broken = self.outcome, self._carrier, self.call.failure is not None
         retried = broken or (outcome is not None and outcome.will_retry)
-        self._take_tail(is_new=True)
-        step = None if ride is None or broken else ride.step
-        if ride is not None and step is not None:
-            self._collect(ride, step)
+        self._settle_body_writes(is_new=True)
+        step = None if carrier is None or broken else carrier.step
+        if carrier is not None and step is not None:
+            self._collect(carrier, step)
         counts = None if step is None else step.get(ATTEMPT)
         for attempt in self._attempts:
             if not attempt.collected:
-                self._take_back(attempt, retried=retried)
+                self._discount(attempt, retried=retried)
             elif attempt is not counts:
-                # It waits for its delivery, which may fail.
+                # The step is not delivered yet, and its delivery may fail.
                 attempt.remote.split_adds()
             self._updates.follow(attempt.remote)
         self._attempts.clear()
         if retried:
-            # The code that made them will run again.
+            # The code that made these increments will run again.
             self._updates.split_adds()
-        for address, keys in self._objects.heal.items():
-            if self.ended or address in self._fresh:
+        for address, keys in self._objects.to_repair.items():
+            if self.ended or address in self._new_keys:
                 self._mark(address, keys)
         if step is None:
             return self._drain()
-        # The operation is written after this: leave it what it carries.
+        # The step's operation is written later, and carries the rest.
         carried = self._split_own(step)
         rest, self._updates = self._updates, carried
         return rest

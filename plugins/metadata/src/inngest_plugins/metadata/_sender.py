@@ -1,4 +1,4 @@
-"""Metadata as the engine takes it, and the requests that take it there.
+"""Sends metadata to the engine, in the engine's operations, and keeps what failed.
 
 The engine knows four operations, all on whole top-level keys: merge, set, delete and add (a
 numeric sum). Only add depends on what the engine has. A run's own metadata is sent as known
@@ -22,7 +22,7 @@ import inngest
 
 from inngest_plugins.core import EngineApi, EngineApiError
 
-from ._changes import Budget, Changes, Recording, StepRef
+from ._changes import Changes, Recording, SizeBudget, StepRef
 from ._errors import MetadataTargetError
 from ._operations import Document, Operation
 from ._values import Json, Limits, dumps, render
@@ -31,12 +31,12 @@ _logger = logging.getLogger("inngest_plugins.metadata")
 
 _KEPT_RUNS: Final = 256
 _ADD_WAITS: Final = (0.1, 0.5)
-# Between a kind and the index of a step whose id is empty.
+# Follows the kind of a step whose id is empty.
 _UNNAMED: Final = ".unnamed-step"
 
 
 class Target(NamedTuple):
-    """What metadata is attached to.
+    """The run, step or attempt that metadata belongs to.
 
     Attributes:
         run_id: ULID of the run.
@@ -50,9 +50,9 @@ class Target(NamedTuple):
 
     @property
     def address(self) -> tuple[Target, str]:
-        """The engine's address, and what to add to the kind there.
+        """The engine's address, and a suffix for the kind.
 
-        The engine takes an empty step id for none, so such a step is shown with its run.
+        For the engine an empty step id is none, so the run shows what such a step records.
         """
         if self.step is None or self.step.id:
             return self, ""
@@ -89,15 +89,15 @@ def entries_of(kind: str, changes: Changes) -> list[Json]:
 
 
 class Update(Recording):
-    """What the engine is to do to one kind of metadata of one target.
+    """The operations to send for one kind of metadata of one target.
 
-    Its document is what the update itself sets: the engine has the rest.
+    Its document holds only what the update sets: the engine has the rest.
     """
 
     __slots__ = ()
 
     def __init__(self, limits: Limits, what: str) -> None:
-        super().__init__(None, {}, Budget(limits), what)
+        super().__init__(None, {}, SizeBudget(limits), what)
 
     def write(self, operation: Operation) -> None:
         """Add an operation on metadata whose present value is not known: another run's.
@@ -207,7 +207,7 @@ class _Fate(enum.Enum):
 
 
 class _Outbox:
-    """What one client could not send: of runs that go on, and all else."""
+    """What one client could not send: of each run that goes on, and everything else."""
 
     __slots__ = ("others", "runs")
 
@@ -299,7 +299,8 @@ class Sender:
     def _post(
         self, client: inngest.Inngest, target: Target, entries: list[Json]
     ) -> tuple[_Fate, str | None]:
-        # An add that may have arrived is not repeated: losing one is the lesser error, and rare.
+        # An add that may have arrived is not sent again: losing one is rare, and better than
+        # counting twice.
         adds = any(entry["op"] == "add" for entry in entries)
         api = EngineApi(client, timeout=self._timeout, attempts=1 if adds else 2)
         fate, problem = _post_once(api, target, entries)
@@ -338,7 +339,7 @@ def _post_once(api: EngineApi, target: Target, entries: list[Json]) -> tuple[_Fa
 
 
 def _never_arrived(err: BaseException | None) -> bool:
-    """Return whether the engine surely did nothing: it said so, or no connection was made."""
+    """Return whether the engine certainly did nothing: it said so, or no connection was made."""
     while err is not None:
         if isinstance(err, EngineApiError) and err.status is not None:
             return True

@@ -1,4 +1,4 @@
-"""Metadata through a Pydantic model."""
+"""`metadata.typed`: reads and writes through a Pydantic model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
 
 
 class ReadWrite(Protocol):
-    """What a typed view looks through."""
+    """The operations that a typed view needs."""
 
     def current(self, *, kind: str | None = None) -> Document:
         """Return everything that was recorded."""

@@ -1,4 +1,4 @@
-"""Mirror for functions on Inngest: runs and steps in your own database, correct after crashes."""
+"""Runs and steps in your own database, correct after crashes, with an API and a page for users."""
 
 import typing
 
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # The web framework is imported by those who ask for the router.
+    # Only the router needs the web framework, so it is imported on first use.
     if name == "mirror_router":
         require_extra("mirror-web", "fastapi", "jinja2")
         from .web.router import mirror_router

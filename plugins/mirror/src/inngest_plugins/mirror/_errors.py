@@ -1,4 +1,4 @@
-"""The errors of the mirror that its user can act on."""
+"""The errors of the mirror."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of a payload that are stored: those that are named, as `redact` leaves them."""
+"""The parts of payloads that are stored: what `store_fields` names, after `redact`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StoredFields:
     complained: set[str] = field(default_factory=set[str], compare=False)
 
     def any_in(self, place: Place) -> bool:
-        """Whether something is stored of a place."""
+        """Return whether anything of a place is stored."""
         return any(where == place for where, _, _ in self.paths)
 
     def of(self, place: Place, value: Any) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The plugin: each request writes all that it knows of its run before it is answered."""
+"""`MirrorPlugin`: each request writes all that it knows of its run before it is answered."""
 
 from __future__ import annotations
 
@@ -102,15 +102,15 @@ class MirrorPlugin(Plugin):
         call[RECORDS] = [*call.get(RECORDS, []), record]
 
     def before_memoization(self, call: Call) -> None:
-        """Ask for the run's tenant and tags: the event is in plaintext now."""
+        """Call the user's functions for tenant and tags: the event is in plaintext now."""
         record = call[self._record]
-        record.tenant = self._asked("tenant", self._tenant, call, _tenant_of)
-        record.tags = self._asked("tags", self._tags, call, _tags_of) or {}
+        record.tenant = self._call_user("tenant", self._tenant, call, _tenant_of)
+        record.tags = self._call_user("tags", self._tags, call, _tags_of) or {}
         record.note_event()
         call.enter(contextlib.closing(record))
         self._writer.show_meanwhile(record)
 
-    def _asked(
+    def _call_user(
         self,
         name: str,
         function: Callable[[Call], Any] | None,
@@ -147,7 +147,7 @@ class MirrorPlugin(Plugin):
         record.note_outcome(outcome)
 
     def step_delivered(self, call: Call, step: Step) -> None:
-        """Note that attempts are counted anew."""
+        """Note that the step is stored, so that attempts are counted from 0 again."""
         call[self._record].note_delivered()
 
     def before_response(self, call: Call) -> Awaitable[None] | None:

@@ -35,11 +35,11 @@ from .store.rows import (
 )
 
 RECORDS: Final = CallKey[list["RunRecord"]]("mirror.records")
-"""The records of a call: one of each mirror in the stack."""
+"""The records of a call, one for each mirror in the stack."""
 
 
 Progress: TypeAlias = tuple[object, ...]
-"""Differs when a request has more to show."""
+"""A value that differs when a request has more to show."""
 
 _STATUSES: Final[Mapping[str, StepStatus]] = {
     "running": "Running",
@@ -50,7 +50,7 @@ _STATUSES: Final[Mapping[str, StepStatus]] = {
 
 
 class RunRecord:
-    """One request's knowledge of its run.
+    """What one request knows of its run.
 
     Args:
         call: the request.
@@ -79,28 +79,28 @@ class RunRecord:
         self.is_closed = False
 
     def close(self) -> None:
-        """The request is about to be answered, or will not be."""
+        """Stop collecting: the request is about to be answered, or failed."""
         self.is_closed = True
 
     def note_event(self) -> None:
-        """Take the named fields of the event, which is in the clear now."""
+        """Take the named fields of the event, which is in plaintext now."""
         if self._fields.any_in("event"):
             self._run_fields |= self._fields.of("event", self._call.event.data)
 
     def note_step(self, step: Step) -> None:
-        """The function has reached a step."""
+        """Note a step that the function has reached."""
         hashed_id = step.hashed_id
         self._reached.setdefault(hashed_id, step)
         if step.status == "memoized" and not self._is_written(hashed_id):
-            # Now the memo is as the engine stores it; the function consumes it.
+            # Read it now, as the engine stores it: soon the function consumes it.
             self._memos[hashed_id] = self._call.memos.get(hashed_id) or Memo()
 
     def note_delivered(self) -> None:
-        """The engine has stored a step, and the request goes on: attempts are counted anew."""
+        """Note that the engine has stored a step while the request goes on: attempts start at 0."""
         self._has_delivered = True
 
     def note_outcome(self, outcome: Outcome) -> None:
-        """A step or the function ended."""
+        """Note the end of a step or of the function."""
         if outcome.step is None:
             self._note_end(outcome)
         else:
@@ -126,10 +126,10 @@ class RunRecord:
         return (running, len(self._ended), len(self._attempts), len(self._lines))
 
     def report_meanwhile(self) -> Report:
-        """Return what is known while the function runs; another thread may ask.
+        """Return what is known while the function runs; another thread may call it.
 
-        Of steps only those that run or ended in this request: the others are the function's to
-        look at.
+        It has only the steps that run or ended in this request: reading the others would interfere
+        with the function.
         """
         steps = [*self._ended.copy().values()]
         steps += [
@@ -297,7 +297,7 @@ def started_at(step: Step) -> dt.datetime:
 
 
 def made_at(ulid: str) -> dt.datetime | None:
-    """Return when a ULID was made, or None for another text."""
+    """Return the time in a ULID, or None for another text."""
     millis = ulid_time(ulid)
     if millis is None:
         return None
@@ -308,7 +308,7 @@ def made_at(ulid: str) -> dt.datetime | None:
 
 
 def failure_of(error: BaseException | None) -> Failure | None:
-    """Return an error as it is sent; its own code may be hostile."""
+    """Return an error as it is sent, safely: its own code may be hostile."""
     return None if error is None else Failure(class_name(error), safe_text(error))
 
 

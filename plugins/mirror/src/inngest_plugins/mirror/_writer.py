@@ -1,4 +1,4 @@
-"""Writes reports: before the answer, meanwhile for a long request, later after a failure."""
+"""Writes reports: before the answer, during a long request, and again after a failure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .store.rows import ENDED_STEPS, Report
 from .store.store import SQLAlchemyStore
 
 _SHOW_SECONDS: Final = 0.5
-"""A request that takes longer is shown while it runs."""
+"""Seconds after which a request is also written while it runs."""
 _AGAIN_SECONDS: Final = 1.0
 """Seconds between two attempts to write the kept reports."""
 _KEPT_SECONDS: Final = 30.0
-"""How long one of these attempts may take: nobody waits for it."""
+"""Seconds that one of these attempts may take; no request waits for it."""
 _REMEMBERED_RUNS: Final = 4096
 _logger = logging.getLogger("inngest_plugins.mirror")
 
@@ -72,7 +72,7 @@ class ReportWriter:
             self._succeeded(report)
 
     def show_meanwhile(self, record: RunRecord) -> None:
-        """Write a report of a request that takes long; nobody waits for it."""
+        """Write a report of a long request while it runs; the request does not wait."""
         self._store.later(_SHOW_SECONDS, functools.partial(self._show, record, None))
 
     async def _show(self, record: RunRecord, shown: Progress | None) -> None:
@@ -92,7 +92,7 @@ class ReportWriter:
     def _is_keeping(self) -> bool:
         with self._lock:
             if self._process != os.getpid():
-                # What the parent process kept is written by the parent.
+                # After a fork, the parent process writes the reports that it has kept.
                 self._process = os.getpid()
                 self._kept.clear()
                 self._keeps = False
@@ -135,7 +135,8 @@ class ReportWriter:
             else:
                 self.written.add(report)
                 if time.monotonic() - started <= self._timeout:
-                    # Not while the database is slow: each request would log it again.
+                    # Only after a quick write: with a slow database each request would log this
+                    # again.
                     self._works()
             self._drop(report)
 
@@ -153,7 +154,7 @@ class ReportWriter:
 
     def _drop(self, report: Report) -> None:
         with self._lock:
-            # It may have been dropped meanwhile, because there were too many.
+            # The report may have been dropped meanwhile, because there were too many.
             if self._kept and self._kept[0] is report:
                 self._kept.popleft()
 
@@ -181,7 +182,7 @@ class WrittenSteps:
 
     def add(self, report: Report) -> None:
         """Remember what has been written."""
-        # A result that the function has not reached is written again when its name is known.
+        # A step that the function has not reached has no name yet: it is written again with it.
         ended = {
             step.hashed_id
             for step in report.steps

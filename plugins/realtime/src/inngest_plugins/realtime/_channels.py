@@ -1,4 +1,4 @@
-"""Typed channels and topics, for publishers and subscribers."""
+"""`Channel` and `Topic`: typed channels, for publishers and subscribers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong with channels, messages and subscriptions."""
+"""The errors of this plugin: of channels, messages and subscriptions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from inngest_plugins.core import PluginsError
 
 
 class RealtimeUsageError(PluginsError, inngest.NonRetriableError):
-    """Base of the errors that another attempt would not change."""
+    """Base of the errors that the engine does not retry."""
 
 
 class ChannelDefinitionError(RealtimeUsageError, TypeError):

@@ -1,4 +1,4 @@
-"""The plugin: the options for all messages of an app."""
+"""`RealtimePlugin`: the options for all messages of an app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`publish`: once in a run and not once per replay, in order, and never blocking the loop."""
+"""`publish`: sends a message once in a run, in order, and never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class RunMessages:
 
     Attributes:
         options: the plugin's.
-        turn: lets the tasks of an async function in, in the order in which they came.
-        lock: does so for threads.
+        turn: makes the tasks of an async function take turns, in the order of their calls.
+        lock: the same for threads.
         has_failed: whether a message of this request was lost.
     """
 
@@ -184,9 +184,9 @@ def publish_sync(
 
 
 def is_replay(call: Call | None) -> bool:
-    """Return whether an earlier request has run this place of the function's body.
+    """Return whether an earlier request has already run this place of the function's body.
 
-    A request that is to run one step of a group was planned by one that reached the group.
+    A request with a target step is one too: an earlier request has reached the group.
     """
     if call is None or not call.in_body:
         return False

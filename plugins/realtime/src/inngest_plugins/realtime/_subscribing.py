@@ -1,4 +1,4 @@
-"""`subscribe`: typed messages, over a connection that the core looks after."""
+"""`subscribe`: typed messages of channels, over the core's realtime connection."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def subscribe(
             in `message.missed`.
         on_invalid: what becomes of a message that does not fit its topic's type: "raise", or
             "skip" with a log line.
-        timing: how the connection is looked after.
+        timing: when the connection is renewed and retried.
 
     Yields:
         Messages.
@@ -154,7 +154,7 @@ def subscribe_sync(
 
 
 def _in_thread(messages: AsyncGenerator[Message[T], None]) -> Generator[Message[T], None, None]:
-    # Imported when it is used, as many programs do without it (`startup`).
+    # Imported on first use: many programs never need it (see benchmarks/startup.py).
     from anyio.from_thread import start_blocking_portal
 
     with start_blocking_portal() as portal:

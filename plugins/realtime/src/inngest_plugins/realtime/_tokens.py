@@ -1,4 +1,4 @@
-"""Subscription tokens, for browsers and other subscribers without a key of the engine."""
+"""`subscription_token`: lets browsers, which have no key of the engine, subscribe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import inngest
-from typing_extensions import TypedDict  # FastAPI takes no other on Python 3.10 and 3.11
+from typing_extensions import TypedDict  # FastAPI accepts no other on Python 3.10 and 3.11
 
 from inngest_plugins.core import RealtimeConnection, RealtimeToken, RealtimeTopic
 

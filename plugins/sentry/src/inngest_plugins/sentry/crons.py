@@ -49,7 +49,7 @@ class Monitor:
 
         Args:
             run_id: ULID of the run; the duration is counted from its time.
-            status: what the run has come to.
+            status: the run's status, in Sentry's words.
         """
         started = started_at_of_run(run_id)
         ended = status != "in_progress" and started is not None
@@ -78,7 +78,7 @@ def monitor_of(call: Call) -> Monitor | None:
 
 
 def slug_of(name: str) -> str:
-    """Make a monitor slug of a name: lower-case letters, digits, `-` and `_`, 50 at most."""
+    """Return a name as a monitor slug: lower-case letters, digits, `-` and `_`, 50 at most."""
     slug = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")
     if len(slug) <= _SLUG_LENGTH and slug:
         return slug

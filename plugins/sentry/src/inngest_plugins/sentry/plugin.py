@@ -1,4 +1,4 @@
-"""The plugin: its options, and the hooks that it answers."""
+"""`SentryPlugin`: its options, and what each hook does."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class SentryPlugin(Plugin):
         self._unsendable: deque[None] = deque(maxlen=_MAX_PENDING_LOGS)
         self._step_failures = StepFailures()
         self._refused = RefusedRequests()
-        # A request that is refused meets no hook, so that this cannot wait for the first one.
+        # No hook runs for a refused request, so this cannot wait for the first hook.
         add_global_event_processor(self._clean_log)
 
     # ------------------------------------------------------------ hooks
@@ -282,7 +282,7 @@ class SentryPlugin(Plugin):
 
 
 class _Flushed:
-    """A request that waits, when it is over, until Sentry has got its events."""
+    """A request that waits at its end until its events are sent."""
 
     def __init__(self, request: Request, flusher: Flusher, client: BaseClient, call: Call) -> None:
         self._request = request
@@ -330,7 +330,7 @@ def _take_carriers(call: Call) -> tuple[Carrier | None, list[object]]:
         for hashed_id, data in call.memos.data():
             clean = data
             if isinstance(data, dict) and "data" in data:
-                # What a wait received is a whole event.
+                # The memo of a wait is a whole event.
                 clean = without_carrier_in_event(data)
                 if clean is not data:
                     call.memos[hashed_id] = Memo(data=clean, error=call.memos[hashed_id].error)

@@ -1,4 +1,4 @@
-"""What the plugin keeps and does for one request of one run."""
+"""One request: its scope and transaction, and which failures are reported when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inngest_plugins.sentry.base.serializable import serialization_error
 from inngest_plugins.sentry.base.trace import Carrier
 from inngest_plugins.sentry.crons import Monitor, Status, monitor_of
 from inngest_plugins.sentry.events.captures import Captures, Level, tags_of
-from inngest_plugins.sentry.events.passed_on import passed_on_by
+from inngest_plugins.sentry.events.causes import causes_of
 from inngest_plugins.sentry.events.step_failures import (
     StepFailure,
     StepFailures,
@@ -31,7 +31,7 @@ REQUEST = CallKey["Request"]("sentry.request")
 
 _LEAVES = {"InvokeFunction": "invokes", "WaitForEvent": "waits for", "DeferAdd": "defers"}
 _NAMES_FUNCTION = {"InvokeFunction": "function_id", "DeferAdd": "fn_slug"}
-"""Where the input of an operation names the function that it is for."""
+"""The key of an operation's input that names the function to invoke or to defer."""
 
 
 class Request:
@@ -74,7 +74,7 @@ class Request:
 
     def _open(self, scope: sentry_sdk.Scope) -> None:
         call, captures = self._call, self._captures
-        # A worker that is no web server has one scope for all of its requests, with their crumbs.
+        # Outside of a web server all requests share one scope: start without earlier breadcrumbs.
         scope.clear_breadcrumbs()
         scope.set_tags(tags_of(call))
         scope.add_event_processor(captures.process)
@@ -88,7 +88,7 @@ class Request:
             self._check_in("in_progress")
 
     def __exit__(self, *_: object) -> None:
-        """Report what no hook has seen, and give the scopes back."""
+        """Report failures that no hook has seen, and leave the scopes."""
         call = self._call
         try:
             failure = call.failure
@@ -98,7 +98,7 @@ class Request:
             if call.cancelled:
                 self._status = "cancelled"
         finally:
-            # The call and this would keep each other until the garbage collector comes.
+            # Break the reference cycle with the call, so that both are freed at once.
             del call[REQUEST]
             self._close()
 
@@ -117,17 +117,17 @@ class Request:
     # ------------------------------------------------------------ memoization and steps
 
     def begin_replay(self) -> None:
-        """The function begins to replay."""
+        """Begin the span of the replay."""
         if self._trace is not None:
             self._trace.begin_replay(self._call)
 
     def end_replay(self) -> None:
-        """All memoized steps have been replayed."""
+        """End the span of the replay."""
         if self._trace is not None:
             self._trace.end_replay()
 
     def step(self, step: Step) -> AbstractContextManager[None]:
-        """Return what stands around the handler of a step that really runs."""
+        """Return the context manager for the handler of a step that really runs."""
         trace = self._trace
         if trace is None or not trace.is_recorded:
             return AroundStep(step, self._step_raised)
@@ -137,7 +137,7 @@ class Request:
         self._bubbled.append((step, error))
 
     def leaving(self, step: Step) -> None:
-        """A step leaves for the engine: an invoke, a wait, an AI request or a deferral."""
+        """Leave a breadcrumb of a step that goes to the engine, such as an invoke or a wait."""
         what = _LEAVES.get(step.op, "asks AI")
         target = step.name
         if step.op in _NAMES_FUNCTION and isinstance(step.input, dict):
@@ -151,7 +151,7 @@ class Request:
         return not outcome.will_retry or self._settings.capture == "every"
 
     def succeeded(self, outcome: Outcome) -> bool:
-        """A step or the function has returned.
+        """Handle a step or function that has returned.
 
         Returns:
             Whether the SDK will refuse to send the output, and log that itself.
@@ -162,14 +162,14 @@ class Request:
                 self._failures.append(unsendable)
                 self._unsendable(unsendable, outcome)
                 return True
-        # A step that is done ends its request: its breadcrumb stands in those that follow.
+        # No breadcrumb of a step here: the requests that follow make one of each step done before.
         if outcome.step is None:
             self._report_caught((), outcome)
             self._check_in("ok")
         return False
 
     def failed(self, raised: BaseException, outcome: Outcome) -> None:
-        """A step or the function has raised."""
+        """Handle a step or function that has raised."""
         self._failures.append(raised)
         self._status = "internal_error"
         if outcome.step is not None:
@@ -221,7 +221,7 @@ class Request:
     def _failed_steps(self) -> list[str]:
         """Return the steps of this app that failed in earlier requests and that the function saw.
 
-        Of invoked functions and AI requests this app has seen no failure.
+        Invoked functions and AI requests fail elsewhere, so they are not among them.
         """
         call, errors = self._call, self._captures.memo_errors
         if not errors:
@@ -229,8 +229,8 @@ class Request:
         return [one for one in call.consumed if one in errors and call.op_of(one) == "StepRun"]
 
     def _failed_step_in(self, raised: BaseException) -> str | None:
-        """Return the step of this app whose failure an error passes on; None for a new error."""
-        for error in passed_on_by(raised):
+        """Return the step of this app whose failure is behind an error; None for a new error."""
+        for error in causes_of(raised):
             hashed_id = self._call.failed_step(error)
             if hashed_id is not None:
                 return hashed_id if hashed_id in self._failed_steps() else None
@@ -258,7 +258,7 @@ class Request:
             self._check_in("error")
         if final or self._settings.capture == "every":
             level: Level = "error" if final else "warning"
-            # The frames are those of the JSON encoder, which hold the output.
+            # Variables of the JSON encoder's frames would show the output.
             self._captures.capture(
                 error,
                 level,
@@ -269,7 +269,7 @@ class Request:
             )
 
     def _fail_outside_of_outcome(self, failure: BaseException) -> None:
-        """A plugin or other middleware raised where no outcome was left to tell of it."""
+        """Report an error of a plugin or other middleware that reached no outcome."""
         self._failures.append(failure)
         self._status = "internal_error"
         final = self._call.is_final_attempt or not _is_retriable(failure)
@@ -284,9 +284,8 @@ class Request:
     ) -> None:
         """Report failures of steps that the function has caught: the run has ended otherwise.
 
-        A NonRetriableError or RetryAfterError of a step is raised where the step was called. One
-        that is caught there leaves no trace: the step is not memoized and runs again in every
-        request.
+        A step's NonRetriableError or RetryAfterError is raised where the step was called. If the
+        function catches it there, nothing is memoized, and the step runs again in every request.
 
         Args:
             chain: the exception that ended the run, with its causes.
@@ -328,7 +327,7 @@ class Request:
 
 
 def _is_in(error: BaseException, chain: tuple[BaseException, ...]) -> bool:
-    # Not `in`, which asks exceptions whether they are equal.
+    # Not `in`, which would call the exceptions' own `__eq__`.
     return any(error is one for one in chain)
 
 

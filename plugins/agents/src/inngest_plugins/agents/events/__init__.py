@@ -1,1 +1,1 @@
-"""Events by which an agent asks, and waits for an answer: approvals, and answers from outside."""
+"""Events with which an agent asks and is answered: approvals, and answers from outside."""

@@ -1,4 +1,4 @@
-"""Approvals of tool calls: an event asks for a decision, and the run waits for the one it gets."""
+"""Approvals of tool calls: an event asks for a decision, and the run waits for its event."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ApprovalRequest(EventData):
     """Data of the event that asks for a decision.
 
     Attributes:
-        approval_id: what the decision has to name.
+        approval_id: the id that the decision must repeat.
         agent: the agent's name.
         tool: the tool that the model wants to call.
         args: the arguments.
@@ -47,7 +47,7 @@ class ApprovalDecision(EventData):
     Attributes:
         approval_id: from the request.
         approved: whether the tool may be called.
-        message: what the model is told when it may not.
+        message: for the model, when the tool may not be called.
         args: arguments to call the tool with in place of the model's.
     """
 
@@ -66,7 +66,8 @@ class Approvals:
     Attributes:
         requested: name of the event that asks, with an `ApprovalRequest` as its data.
         decided: name of the event that decides, with an `ApprovalDecision` as its data.
-        timeout: how long to wait. A call on which nobody decided is denied, and the model told.
+        timeout: how long to wait. A call on which nobody decides is denied, and the model gets a
+            message that says so.
 
     Raises:
         AgentConfigError: the two events have the same name, or the timeout is not positive.
@@ -124,7 +125,7 @@ async def _decision(
     ask_id = run.step_id(f"approval:{part.tool_name}.request")
     wait_id = run.step_id(f"approval:{part.tool_name}")
     request = ApprovalRequest(
-        # Stands in an expression: nothing that a model or a provider chose may be in it.
+        # The id stands in an expression of the engine, so nothing that a model chose may be in it.
         approval_id=f"{call.run_id}:{hashlib.sha256(wait_id.encode()).hexdigest()[:16]}",
         agent=agent,
         tool=part.tool_name,
@@ -134,7 +135,7 @@ async def _decision(
     data = request.event_data(secret=call.stack.secret_payloads)
     asking = inngest.Event(name=approvals.requested, data=data)
     place = f"async.data.approval_id == '{request.approval_id}'"
-    # The wait leaves with the question: no decision can be too early for it.
+    # Wait and question leave together, so that no decision is too early.
     _, event = await asyncio.gather(
         scheduler_of(call).run(ask_id, lambda: step.send_event(ask_id, asking)),
         scheduler_of(call).run(

@@ -1,4 +1,4 @@
-"""Data of the events by which agents ask and are answered: what of it may be sealed."""
+"""The data of an agent's events: ids stay readable, everything else may be sealed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, model_validator
 
 _SEALED = "encrypted"
-"""The field of an event's data that the encryption plugins seal by default."""
+"""The field of an event's data that encryption seals by default."""
 
 
 class EventData(BaseModel):

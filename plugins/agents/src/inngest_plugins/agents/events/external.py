@@ -26,7 +26,7 @@ class ExternalAnswer(EventData):
     """Data of the event that answers a question which an agent asked outside of its run.
 
     Attributes:
-        token: the token that `ask` got.
+        token: the token that `ask` received.
         payload: the answer, as `wait_for_external_event` is to return it.
         failure: why there will be no answer; then `payload` means nothing.
     """
@@ -85,7 +85,7 @@ class EventWaiter(ExternalEventWaiter):
             return answer
 
         token = await scheduler.run(token_id, lambda: step.run(token_id, new_token))
-        # The wait leaves with the question, so that no answer comes too early for it.
+        # Wait and question leave together, so that no answer is too early.
         event, answer = await asyncio.gather(
             scheduler.run(
                 wait_id,

@@ -1,1 +1,1 @@
-"""Runs what an agent does as steps: their ids, their results, their errors, their groups."""
+"""The steps of an agent: their ids, stored results, errors and parallel groups."""

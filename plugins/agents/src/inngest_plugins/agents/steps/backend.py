@@ -30,17 +30,17 @@ from inngest_plugins.core import Call
 
 from .failures import as_step_errors, encoded
 from .ids import runs_of
-from .invoke import invoking
+from .invoke import invoke_params
 from .memo import restored, stored
 from .names import operation_name
 from .scheduler import scheduler_of
-from .usage import record, recorded, recorded_answers
+from .usage import mark_recorded, record, recorded_answers
 
 P = TypeVar("P")
 W = TypeVar("W")
 R = TypeVar("R")
 
-_OF_ONE_TOOL = (ToolsetCallToolId, ToolsetValidateToolArgumentsId)
+_TOOL_OPERATIONS = (ToolsetCallToolId, ToolsetValidateToolArgumentsId)
 
 
 class StepBackend(DurableOperationBackend[StepConfig]):
@@ -62,7 +62,7 @@ class StepBackend(DurableOperationBackend[StepConfig]):
         self._tools = tools
 
     def bind(self, operation: DurableOperation[P, W, R]) -> BoundDurableOperation[P, W, R]:
-        """Return what runs an operation as a step."""
+        """Return the callable that runs an operation as a step."""
         return _StepOperation(operation, self)
 
     def config_for_tool(
@@ -115,7 +115,7 @@ class _StepOperation(BoundDurableOperation[P, W, R], Generic[P, W, R]):
         ctx = _context_of(params)
         step_id = self._step_id(call, ctx)
         if settings.invoke is not None and isinstance(params, ToolsetCallToolParams):
-            invoke: Any = invoking(call, params, settings, step_id)
+            invoke: Any = invoke_params(call, params, settings, step_id)
             return await self._operation.handler(invoke)
         memo = await scheduler_of(call).run(
             step_id,
@@ -125,7 +125,7 @@ class _StepOperation(BoundDurableOperation[P, W, R], Generic[P, W, R]):
         ctx.usage.incr(used)
         result = self._operation.result_codec.load(payload)
         if isinstance(result, ModelResponse):
-            recorded(call, result, ctx.model.model_name)
+            mark_recorded(call, result, ctx.model.model_name)
         return result
 
     def _settings(self) -> StepConfig:
@@ -134,7 +134,7 @@ class _StepOperation(BoundDurableOperation[P, W, R], Generic[P, W, R]):
     def _step_id(self, call: Call, ctx: RunContext[Any]) -> str:
         operation = self._operation.operation_id
         run = runs_of(call).of(self._backend.agent_name, ctx.run_id)
-        if isinstance(operation, _OF_ONE_TOOL):
+        if isinstance(operation, _TOOL_OPERATIONS):
             return run.tool_step_id(operation_name(operation, ctx.tool_name), ctx)
         return run.step_id(operation_name(operation, None))
 
@@ -150,7 +150,8 @@ class _StepOperation(BoundDurableOperation[P, W, R], Generic[P, W, R]):
             ):
                 result = await self._operation.handler(own)
                 if self._operation.config_role == "model" and not answers:
-                    # A compaction, or a capability that answers in the model's place.
+                    # No recording model stood in between: a compaction, or a capability that
+                    # answered.
                     record(call, result)
                 payload = encoded(self._operation.result_codec, result, step_id)
             return stored(payload, _context_of(own).usage - before)
@@ -166,7 +167,7 @@ class _StepOperation(BoundDurableOperation[P, W, R], Generic[P, W, R]):
         changes: dict[str, Any] = {}
         usage = _context_of(params).usage
         if not isinstance(self._operation.operation_id, CapabilityOperationId):
-            # Pydantic AI keeps books of these itself.
+            # Pydantic AI adds these to the usage itself.
             name = _context_field(params)
             usage = copy.deepcopy(usage)
             changes[name] = dataclasses.replace(getattr(params, name), usage=usage)
@@ -192,7 +193,7 @@ def _context_of(params: object) -> RunContext[Any]:
 
 
 def _without_client_retries(params: ModelRequestParams) -> Any:
-    """Have the engine alone try again, where the model's client can be asked for that."""
+    """Turn off the retries of the model's client, so that the engine alone tries again."""
     unsupported: Collection[str] = getattr(
         params.run_context.model, "unsupported_settings", frozenset()
     )

@@ -32,10 +32,10 @@ async def started_at(call: Call, run: AgentRun) -> datetime:
     return datetime.fromisoformat(started)
 
 
-def sleeping(call: Call, run: AgentRun) -> Callable[[float], Awaitable[None]]:
-    """Return what waits with a sleep of the engine: once, and not again on each replay.
+def durable_sleep(call: Call, run: AgentRun) -> Callable[[float], Awaitable[None]]:
+    """Return a sleep for Pydantic AI that is a sleep step: it waits once, and not on replay.
 
-    Pydantic AI waits so between two looks at an answer that the provider still works on.
+    Pydantic AI sleeps between two polls for an answer that the provider is still working on.
 
     Args:
         call: the request.

@@ -1,4 +1,4 @@
-"""What becomes of an error in an agent's step: another attempt, or the end of the run."""
+"""Errors of an agent: which of them the engine retries, and which end the run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from inngest_plugins.agents._config import StepConfig
 from inngest_plugins.agents._errors import StepValueError
 from inngest_plugins.core import Call, class_name, safe_text
 
-_FOR_GOOD = (UserError, PydanticUserError, UnexpectedModelBehavior)
-"""Errors that another attempt would meet again: the same that other engines do not retry."""
+_FINAL_ERRORS = (UserError, PydanticUserError, UnexpectedModelBehavior)
+"""Errors that would come again at each attempt. Pydantic AI's other engines do not retry them."""
 
-_OF_THE_ENGINE = (inngest.NonRetriableError, inngest.RetryAfterError)
+_ENGINE_ERRORS = (inngest.NonRetriableError, inngest.RetryAfterError)
 
 
 @contextlib.contextmanager
 def as_step_errors(call: Call, config: StepConfig, step_id: str) -> Iterator[None]:
-    """Tell the engine which errors it should not try again, or not yet.
+    """Raise errors of a step as the ones that the engine does not retry, or not yet.
 
     Args:
         call: the request.
@@ -38,14 +38,14 @@ def as_step_errors(call: Call, config: StepConfig, step_id: str) -> Iterator[Non
         step_id: for the message.
 
     Raises:
-        inngest.NonRetriableError: the error is one for good, or the step's retries are used up.
+        inngest.NonRetriableError: the error is final, or the step's retries are used up.
         inngest.RetryAfterError: the model's provider said when to come back.
     """
     try:
         yield
-    except _OF_THE_ENGINE:
+    except _ENGINE_ERRORS:
         raise
-    except _FOR_GOOD as err:
+    except _FINAL_ERRORS as err:
         raise inngest.NonRetriableError(_message(step_id, err)) from err
     except Exception as err:
         if config.retries is not None and call.attempt >= config.retries:
@@ -60,26 +60,26 @@ def as_step_errors(call: Call, config: StepConfig, step_id: str) -> Iterator[Non
 
 @contextlib.contextmanager
 def as_run_errors() -> Iterator[None]:
-    """Tell the engine which errors of an agent, in the body of a function, it should not try again.
+    """Raise errors of an agent in a function's body as ones that the engine does not retry.
 
-    The loop replays from stored results, so another attempt would meet them again. They stay what
-    they are for code that catches them.
+    The agent's loop replays from stored results, so each attempt would end in the same error. Code
+    that catches the error gets it with its own class.
     """
     try:
         yield
-    except (*_FOR_GOOD, UsageLimitExceeded) as err:
+    except (*_FINAL_ERRORS, UsageLimitExceeded) as err:
         if isinstance(err, inngest.NonRetriableError):
             raise
         raise _final(err) from err.__cause__
 
 
 def _final(error: Exception) -> Exception:
-    """Return the same error as one that the engine does not try again."""
+    """Return the same error as one that the engine does not retry."""
     kind: Any = type(error)
     names = {
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
-        # Pydantic AI's text is an attribute, and the SDK's attribute is the text.
+        # Both classes define `message`; here it is the error's text.
         "message": str(error),
     }
     made: Any = type(kind.__name__, (kind, inngest.NonRetriableError), names)
@@ -121,7 +121,7 @@ def _message(step_id: str, error: Exception) -> str:
 
 
 def _retry_after(error: Exception) -> int | None:
-    """Return the seconds that a provider asks to wait, if it says so."""
+    """Return the seconds of the provider's `Retry-After`, or None."""
     if not isinstance(error, ModelHTTPError):
         return None
     value = (getattr(error, "headers", None) or {}).get("retry-after", "")

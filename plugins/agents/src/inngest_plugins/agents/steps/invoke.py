@@ -18,10 +18,10 @@ from .failures import no_json
 from .scheduler import scheduler_of
 
 
-def invoking(
+def invoke_params(
     call: Call, params: ToolsetCallToolParams, config: StepConfig, step_id: str
 ) -> ToolsetCallToolParams:
-    """Return the parameters of a tool call whose body invokes a function.
+    """Return a tool call's parameters with a body that invokes a function.
 
     Args:
         call: the request.

@@ -1,4 +1,4 @@
-"""What a step of an agent stores: the result, and what it used."""
+"""The stored result of an agent's step: the result itself, and the usage that it added."""
 
 from __future__ import annotations
 

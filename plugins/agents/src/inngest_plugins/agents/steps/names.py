@@ -1,4 +1,4 @@
-"""The ids of an agent's steps: persisted, so they never change once a run has used them."""
+"""The names in an agent's step ids. Stored runs hold them, so they never change."""
 
 from __future__ import annotations
 

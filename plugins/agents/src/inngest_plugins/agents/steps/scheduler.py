@@ -1,4 +1,4 @@
-"""Turns the steps that an agent reaches at the same time into one parallel group."""
+"""Makes one parallel group of the steps that an agent reaches at the same time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from inngest_plugins.core import Call, CallKey
 MakeStep = Callable[[], Awaitable[Any]]
 
 _QUIET_TURNS = 10
-"""Turns of the event loop in which no step was reached, after which those that were go together."""
+"""Turns of the event loop without a new step, after which the steps so far form a group."""
 
 _LATE_SECONDS = 5.0
-"""How long a group waits for a tool call whose hooks take their time before its step."""
+"""How long a group waits for a tool call whose hooks are slow, before it makes its step."""
 
-_OF_THE_REQUEST = (inngest.NonRetriableError, inngest.RetryAfterError)
-"""What the SDK does not keep as a step's result: it ends the request, whatever else is planned."""
+_ENDS_REQUEST = (inngest.NonRetriableError, inngest.RetryAfterError)
+"""Errors that the SDK does not store as a step's result: they end the request at once."""
 
 
 @dataclass(eq=False)
@@ -51,12 +51,12 @@ class _Reached:
         self.error: BaseException | None = None
 
     async def run(self) -> None:
-        """Make the step. What ends the request is raised, too."""
+        """Make the step and keep its result or error; raise what ends the request."""
         try:
             self.value = await self.make()
         except Exception as err:
             self.error = err
-            if isinstance(err, _OF_THE_REQUEST):
+            if isinstance(err, _ENDS_REQUEST):
                 raise
         except BaseException as err:
             self.error = err
@@ -83,7 +83,7 @@ class Scheduler:
         call: the request.
 
     Attributes:
-        interrupt: what ended the request, once it has ended.
+        interrupt: the SDK's interrupt that ended the request, once it has.
     """
 
     def __init__(self, call: Call) -> None:
@@ -92,25 +92,25 @@ class Scheduler:
         self._is_leading = False
         self._arrivals = 0
         self._expected = 0
-        self._at_work = 0
-        self._parked: list[_Reached] = []
+        self._makers = 0
+        self._waiting: list[_Reached] = []
         self.interrupt: BaseException | None = None
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Stand around code that makes steps: an agent, or a tool in the function's body."""
-        if self._at_work == 0:
-            # What ended another branch of a group of the function's own is of no concern here.
+    def making_steps(self) -> Iterator[None]:
+        """Count code that makes steps while it runs: an agent, or a tool in the function's body."""
+        if self._makers == 0:
+            # An interrupt of another branch of the function's own group does not concern this one.
             self.interrupt = None
-        self._at_work += 1
+        self._makers += 1
         try:
             yield
         finally:
-            self._at_work -= 1
+            self._makers -= 1
 
     @contextlib.contextmanager
     def expecting_step(self) -> Iterator[None]:
-        """Have groups wait for the step of the tool call that runs inside."""
+        """Make groups wait for the step of the tool call that runs inside."""
         expected = _Expected()
         token = _expected.set(expected)
         self._expected += 1
@@ -158,26 +158,26 @@ class Scheduler:
         steps: list[_Reached] = []
         try:
             await self._wait_for_others()
-            # By id: a group has the same order in every request.
+            # Sorted by id, so that a group has the same order in every request.
             steps = sorted(self._reached, key=lambda step: step.step_id)
             self._reached = []
             await self._run(steps)
-            if await self._others_come_later(steps):
-                self._parked += steps
+            if await self._target_comes_later(steps):
+                self._waiting += steps
                 steps = []
                 self.interrupt = None
         except BaseException as err:
-            # The task that led was cancelled: so is what it ran for the others.
+            # The leading task was cancelled, and with it the steps that it ran for the others.
             for step in steps:
                 step.error = step.error or err
             raise
         finally:
             self._is_leading = False
             if self.interrupt is not None:
-                for step in self._parked:
+                for step in self._waiting:
                     step.error = self.interrupt
-                steps += self._parked
-                self._parked = []
+                steps += self._waiting
+                self._waiting = []
             for step in steps:
                 step.settle()
             for step in self._reached:
@@ -195,20 +195,20 @@ class Scheduler:
             for _ in range(_QUIET_TURNS):
                 await asyncio.sleep(0)
 
-    async def _others_come_later(self, steps: Sequence[_Reached]) -> bool:
-        """Wait for the step that this request is to run, if it may still be reached.
+    async def _target_comes_later(self, steps: Sequence[_Reached]) -> bool:
+        """Wait for the request's target step; return whether the agents have reached more steps.
 
-        When several agents work at the same time, which of their steps come first may differ from
-        request to request.
+        When several agents run at the same time, the order of their steps may differ from request
+        to request. So the first group need not hold the step that the engine wants to have run.
         """
         target = self._call.target
-        if self.interrupt is None or self._at_work < 2 or target is None:
+        if self.interrupt is None or self._makers < 2 or target is None:
             return False
         if any(_hashed(step.step_id) == target for step in steps):
             return False
         ends = asyncio.get_running_loop().time() + _LATE_SECONDS
         while not self._reached and asyncio.get_running_loop().time() < ends:
-            if self._at_work < 2:
+            if self._makers < 2:
                 return False
             await asyncio.sleep(0.001)
         return bool(self._reached)
@@ -216,13 +216,13 @@ class Scheduler:
     async def _run(self, steps: Sequence[_Reached]) -> None:
         if len(steps) == 1:
             with contextlib.suppress(Exception):
-                await self._ending(steps, _in_context(steps[0], steps[0].context))
+                await self._run_to_end(steps, _in_context(steps[0], steps[0].context))
         elif steps:
             with contextlib.suppress(Exception):
-                await self._ending(steps, self._group(steps))
+                await self._run_to_end(steps, self._group(steps))
 
-    async def _ending(self, steps: Sequence[_Reached], running: Awaitable[Any]) -> None:
-        """Run a step or a group; what ends the request ends it for all of its steps."""
+    async def _run_to_end(self, steps: Sequence[_Reached], running: Awaitable[Any]) -> None:
+        """Run a step or a group. If it ends the request, all of its steps get that interrupt."""
         ended: BaseException | None = None
         try:
             await running
@@ -231,7 +231,7 @@ class Scheduler:
         except BaseException as err:
             ended = err
         if ended is None:
-            # A request that runs one step of a group passes over the others, and ends as well.
+            # A request with a target skips the group's other steps, and ends without raising.
             ended = next((s.error for s in steps if _ends_request(s.error)), None)
         if ended is not None and _ends_request(ended):
             if not isinstance(ended, Exception):
@@ -245,7 +245,7 @@ class Scheduler:
         around = contextvars.copy_context()
 
         def branch(step: _Reached) -> MakeStep:
-            return lambda: _in_context(step, _overlaid(step.context, around))
+            return lambda: _in_context(step, _merged_context(step.context, around))
 
         await ctx.group.parallel(tuple(branch(step) for step in steps))
 
@@ -256,7 +256,7 @@ def _hashed(step_id: str) -> str:
 
 def _ends_request(error: BaseException | None) -> bool:
     return error is not None and (
-        isinstance(error, _OF_THE_REQUEST) or not isinstance(error, Exception)
+        isinstance(error, _ENDS_REQUEST) or not isinstance(error, Exception)
     )
 
 
@@ -264,8 +264,8 @@ async def _in_context(step: _Reached, context: contextvars.Context) -> None:
     await context.run(asyncio.ensure_future, step.run())
 
 
-def _overlaid(own: contextvars.Context, around: contextvars.Context) -> contextvars.Context:
-    """Return the current context with what the task that reached the step has set for itself."""
+def _merged_context(own: contextvars.Context, around: contextvars.Context) -> contextvars.Context:
+    """Return the current context with the variables that the step's own task has set."""
     context = contextvars.copy_context()
     for variable, value in own.items():
         if variable not in around or around[variable] is not value:

@@ -1,4 +1,4 @@
-"""Tells a plugin that counts model calls of those that an agent makes."""
+"""Reports the model calls of agents to a plugin that counts them, such as `AIPlugin`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def recorded_answers() -> Iterator[list[ModelResponse]]:
         _answers.reset(token)
 
 
-def recording(model: Model) -> Model | None:
-    """Return a model that tells of its answers in the step that asks it; None where nobody counts.
+def recording_model(model: Model) -> Model | None:
+    """Return a model that reports its answers to the plugin that counts, None without one.
 
     Args:
-        model: the model that is asked.
+        model: the model to wrap.
     """
     call = Call.current()
     recorder = None if call is None or call.step is None else call.get(USAGE_RECORDER)
@@ -45,15 +45,15 @@ def recording(model: Model) -> Model | None:
 
 
 def record(call: Call, response: object) -> None:
-    """Count an answer, in the step that has asked for it."""
+    """Count an answer in the step that requested it."""
     recorder = call.get(USAGE_RECORDER)
     if recorder is not None and isinstance(response, ModelResponse):
         for counted in _calls(response, response.model_name):
             recorder.record(counted)
 
 
-def recorded(call: Call, response: ModelResponse, asked: str) -> None:
-    """Say in the body that a step has counted an answer of the model that was asked."""
+def mark_recorded(call: Call, response: ModelResponse, asked: str) -> None:
+    """Report to the body that a step has counted an answer, so that it counts once."""
     recorder = call.get(USAGE_RECORDER)
     if recorder is not None:
         for counted in _calls(response, asked):
@@ -61,7 +61,7 @@ def recorded(call: Call, response: ModelResponse, asked: str) -> None:
 
 
 class _RecordingModel(WrapperModel):
-    """Tells of each answer as soon as it is here, and of each stream when it ends."""
+    """Reports each answer as soon as it arrives, and each stream when it ends."""
 
     def __init__(self, wrapped: Model, recorder: UsageRecorder) -> None:
         super().__init__(wrapped)
@@ -92,7 +92,7 @@ class _RecordingModel(WrapperModel):
             ) as stream:
                 yield stream
         finally:
-            # Closing a stream may fill in figures. One that broke off may have nothing to tell.
+            # Read after the close, which may fill in figures. A broken stream may have none.
             if stream is not None:
                 with contextlib.suppress(Exception):
                     self._record(stream.get())
@@ -106,12 +106,12 @@ class _RecordingModel(WrapperModel):
 
 
 def _calls(response: ModelResponse, asked: str | None) -> Iterator[ModelCall]:
-    """Return the calls that an answer tells of: those that a `FallbackModel` moved on from, too."""
+    """Return the calls behind an answer, with those that a `FallbackModel` gave up on."""
     for attempt in response.failed_attempts or ():
         if attempt.usage is not None:
             yield _call(attempt.usage, model=attempt.model_name, provider=attempt.provider_name)
     if response.state == "suspended" and not response.usage.has_values():
-        # The provider works on it, and tells the figures with the answer.
+        # The provider is still working on it: the answer will have the figures.
         return
     model = response.model_name or asked or "unknown"
     yield _call(

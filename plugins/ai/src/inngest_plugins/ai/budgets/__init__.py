@@ -1,1 +1,1 @@
-"""How much may be spent: checked before a call, kept in a store."""
+"""Budgets: checked before each model call, and kept in a store that runs share."""

@@ -1,4 +1,4 @@
-"""Budgets in one request: looked at before a call, reserved, and settled after it."""
+"""Budgets in one request: each is checked and reserved before a call, and settled after it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _logger = logging.getLogger("inngest_plugins.ai")
 ENFORCEMENT = CallKey["Enforcement"]("ai.enforcement")
 
 _RESERVED_SECONDS = 900.0
-"""A reservation of a worker that was killed lapses after this time."""
+"""Seconds after which the reservation of a killed worker lapses."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Enforcement:
     # ------------------------------------------------------------ checks
 
     def check_step(self) -> None:
-        """Raise where the function comes to a step, once: a function may catch it and go on.
+        """Raise at the first step after a budget is spent; the function may catch it and go on.
 
         Raises:
             BudgetError: see `reserve`.
@@ -102,7 +102,7 @@ class Enforcement:
             with self.call_sync():
                 yield
             return
-        # Imported when it is used, as many programs do without it (`startup`).
+        # Imported on first use: many programs never need it (see benchmarks/startup.py).
         import anyio.to_thread
 
         reservations = await anyio.to_thread.run_sync(lambda: self._reserve(estimate=True))
@@ -176,10 +176,10 @@ class Enforcement:
     # ------------------------------------------------------------ settling
 
     def settle(self) -> None:
-        """Tell the stores what was spent since the last time.
+        """Add to the stores what was spent since the last time.
 
         Raises:
-            BudgetError: a store could not be reached; it is told the next time.
+            BudgetError: a store could not be reached. The next call settles what is missing.
         """
         if not self.uses_stores:
             return
@@ -190,7 +190,7 @@ class Enforcement:
         self._tell(usage)
 
     def settle_body(self, usage: ModelUsage) -> None:
-        """Tell the stores what the body reported by hand; once, when the run has ended."""
+        """Add to the stores what the body reported by hand. Called once, when the run has ended."""
         if self.uses_stores and usage.calls:
             self._tell(usage)
 
@@ -208,7 +208,7 @@ class Enforcement:
                     account, spent=spent, reservations=(), seconds=budget.keep_seconds
                 )
         except BudgetStoreError as err:
-            # The call was paid for, and its answer must not be lost for this.
+            # The call is paid for: a store that is down must not lose its answer.
             _logger.error(  # noqa: TRY400 - the cause was logged
                 "run %s: %s %s of budget %r were not stored: %s",
                 self._state.call.run_id,

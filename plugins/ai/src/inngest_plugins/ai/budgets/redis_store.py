@@ -1,4 +1,4 @@
-"""Budgets in Redis: one Lua script for each change, so that none comes in between."""
+"""Budgets in Redis: each change is one Lua script, and so atomic."""
 
 from __future__ import annotations
 

@@ -124,9 +124,9 @@ class SQLAlchemyBudgetStore:
             .where(table.c.account == account)
             .values(spent=table.c.spent + spent, keep_until=until)
         )
-        # An update is what every database locks by, SQLite too.
+        # Every database locks a row for an UPDATE, SQLite too.
         if not connection.execute(update).rowcount:
-            # Now and then: accounts of periods that are long over.
+            # Now and then, delete the accounts of periods that are long over.
             connection.execute(table.delete().where(table.c.keep_until < self._clock()))
             values = {"account": account, "spent": spent, "keep_until": until}
             try:

@@ -1,4 +1,4 @@
-"""Where budgets that several runs share keep what was spent."""
+"""The protocol of a budget store, and a store in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Balance:
     Attributes:
         spent: what was spent, in the budget's smallest unit: tokens, or billionths of a US dollar.
         reserved: what calls under way have reserved.
-        granted: whether the reservation that was asked for was made.
+        granted: whether the reservation was made.
     """
 
     spent: int
@@ -68,7 +68,7 @@ class BudgetStore(Protocol):
 
 @runtime_checkable
 class ListsAccounts(Protocol):
-    """A store that can tell which accounts it keeps, for `inngest-plugins ai budgets`."""
+    """A store that can list its accounts, for `inngest-plugins ai budgets`."""
 
     def accounts(self) -> Iterable[str]:
         """Return the names of the accounts of periods that the store still keeps."""
@@ -76,7 +76,7 @@ class ListsAccounts(Protocol):
 
 
 def is_granted(*, used: int, amount: int, limit: int) -> bool:
-    """Tell whether an amount may be reserved when so much is spent and reserved."""
+    """Return whether an amount may be reserved, given what is spent and reserved."""
     return used < limit and used + amount <= limit
 
 

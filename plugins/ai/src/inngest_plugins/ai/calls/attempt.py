@@ -9,11 +9,11 @@ from decimal import Decimal
 from inngest_plugins.core import ModelCall, ModelUsage
 
 BY_HAND = "usage.record"
-"""The source of what user code reports."""
+"""The source of calls that user code reports."""
 BY_PLUGIN = "plugin"
-"""The source of what another plugin reports."""
+"""The source of calls that another plugin reports."""
 SPAN = "span:"
-"""How the sources begin that are instrumentations of OpenTelemetry."""
+"""Prefix of the sources that are instrumentations of OpenTelemetry."""
 
 
 @dataclass
@@ -23,7 +23,7 @@ class _Counted:
     call: ModelCall
     sources: set[str] = field(default_factory=set[str])
     in_step: bool = False
-    """Whether it is a step's, and only known here so that it is not counted again."""
+    """Whether a step has counted it. It stands here so that it is not counted again."""
 
 
 class Attempt:
@@ -35,7 +35,7 @@ class Attempt:
 
     Attributes:
         failed: whether it ended with an error.
-        ended: whether what it used was reported; nothing can be added any more.
+        ended: whether its usage was reported. Nothing can be added any more.
     """
 
     def __init__(self, key: str, step_id: str | None) -> None:
@@ -66,18 +66,18 @@ class Attempt:
             self._counted.append(_Counted(call, {source}))
             return call
 
-    def leave_to_step(self, call: ModelCall) -> None:
-        """Know a call that a step has counted, so that a report of it here counts nothing."""
+    def mark_counted_by_step(self, call: ModelCall) -> None:
+        """Remember a call that a step has counted, so that a second report counts nothing."""
         with self._lock:
             self._counted.append(_Counted(call, in_step=True))
 
     def is_of_step(self, call: ModelCall, source: str) -> bool:
-        """Tell whether a report is of a call that a step has counted."""
+        """Return whether a report is of a call that a step has counted."""
         with self._lock:
             return self._merge(call, source, only_of_steps=True)
 
     def _merge(self, call: ModelCall, source: str, *, only_of_steps: bool = False) -> bool:
-        """Add what a report tells to the call that it is of, if there is one; hold the lock."""
+        """Add a report to the call that it is of, if there is one. The caller holds the lock."""
         for counted in self._counted:
             if only_of_steps and not counted.in_step:
                 continue
@@ -111,7 +111,7 @@ class Attempt:
 
 
 def as_failed(usage: ModelUsage) -> ModelUsage:
-    """Return figures as those of an attempt that failed."""
+    """Return the figures as those of a failed attempt."""
     return usage + ModelUsage(
         failed_calls=usage.calls - usage.failed_calls,
         failed_tokens=usage.tokens - usage.failed_tokens,

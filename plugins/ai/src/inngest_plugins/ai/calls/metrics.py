@@ -36,7 +36,7 @@ def _histogram() -> Any:
         from opentelemetry import metrics
     except ImportError:
         return None
-    # The API's own meter stands in until the app has set its provider.
+    # OpenTelemetry's API has a meter that does nothing until the app sets its provider.
     return metrics.get_meter("inngest_plugins.ai").create_histogram(
         "gen_ai.client.token.usage",
         unit="{token}",

@@ -72,7 +72,7 @@ def as_dollars(value: object, where: str) -> Decimal:
 
 
 def usage_to_json(usage: ModelUsage) -> dict[str, Any]:
-    """Return figures as JSON, without zeros; exact amounts are strings."""
+    """Return the figures as JSON, without zeros. Amounts are strings, so they stay exact."""
     values = {field.name: getattr(usage, field.name) for field in fields(usage)}
     return {
         name: str(value) if isinstance(value, Decimal) else value
@@ -82,7 +82,7 @@ def usage_to_json(usage: ModelUsage) -> dict[str, Any]:
 
 
 def usage_from_json(encoded: Mapping[str, Any]) -> ModelUsage:
-    """Read what `usage_to_json` wrote; what another version added is left out."""
+    """Read what `usage_to_json` wrote. Keys that another version added are ignored."""
     values: dict[str, Any] = {}
     for field in fields(ModelUsage):
         if field.name in encoded:
@@ -93,7 +93,7 @@ def usage_from_json(encoded: Mapping[str, Any]) -> ModelUsage:
 
 
 def usage_as_numbers(usage: ModelUsage) -> dict[str, int | float]:
-    """Return figures as the engine adds them up, without zeros but for the number of calls."""
+    """Return the figures as numbers, which the engine can add up; zeros only for `calls`."""
     numbers = {field.name: getattr(usage, field.name) for field in fields(usage)}
     return {
         name: float(value) if isinstance(value, Decimal) else value

@@ -1,4 +1,4 @@
-"""What each provider's answer says of a call's tokens, brought to one meaning.
+"""Reads token counts from the answers of OpenAI, Anthropic and Google, with one meaning for all.
 
 | source | its input | its output |
 |---|---|---|
@@ -42,8 +42,8 @@ class Report:
     """Collects what an answer, or the events of a stream, say of one call.
 
     Attributes:
-        provider: who was asked, where the host's name says so.
-        answered: whether there was anything that looks like a model's answer.
+        provider: the provider, where the host's name says so.
+        answered: whether anything looked like a model's answer.
     """
 
     def __init__(self, provider: str | None = None) -> None:
@@ -65,7 +65,7 @@ class Report:
             if isinstance(part, Mapping):
                 self._take_part(part)  # pyright: ignore[reportUnknownArgumentType]
         if body.get("type") == "message_start":
-            # The count of output tokens in it is of the first token only.
+            # In this event of Anthropic the count of output tokens is of the first token only.
             self._is_partial = True
         elif body.get("type") == "message_delta":
             self._is_partial = False
@@ -90,7 +90,7 @@ class Report:
         """Return the call; None when nothing looked like a model's answer.
 
         Args:
-            asked: the model that was asked, where it is known.
+            asked: the requested model, where it is known.
         """
         if not self.answered:
             return None

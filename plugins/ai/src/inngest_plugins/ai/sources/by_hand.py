@@ -1,4 +1,4 @@
-"""`usage`: the model calls of the run that the current code belongs to."""
+"""`usage`: user code records model calls, and reads the totals of its run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .answers import Report
 
 
 def current_run(asked_with: str) -> RunUsage:
-    """Return what is known of the current run.
+    """Return the usage of the current run.
 
     Raises:
         UsageContextError: there is no run, or it has no plugin.
@@ -60,7 +60,7 @@ class RunUsageView:
         run, however often the body is replayed: report there what steps returned.
 
         Args:
-            model: the model that was asked.
+            model: the requested model.
             input_tokens: all tokens of the input, those of the cache included; None when not
                 known.
             output_tokens: all tokens of the output, reasoning included; None when not known.
@@ -128,8 +128,8 @@ class RunUsageView:
     def run_total(self) -> ModelUsage:
         """Return what the run has used so far, as far as this request knows it.
 
-        That is every step that the function has come to, attempts that failed included, and what
-        the current code has used.
+        That is every step that the function has reached, failed attempts included, and what the
+        current code has used.
 
         Raises:
             UsageContextError: there is no run, or it has no `AIPlugin`.

@@ -22,5 +22,5 @@ class Recorder:
         self._state.record_automatic(call, BY_PLUGIN, self._state.current())
 
     def recorded(self, call: ModelCall) -> None:
-        """Leave a call to the step that has counted it."""
-        self._state.leave_to_step(call)
+        """Remember in the body a call that a step has counted."""
+        self._state.mark_counted_by_step(call)

@@ -1,4 +1,4 @@
-"""One HTTP exchange with a model's API: what is read of the answer as it passes by."""
+"""One HTTP request to a model's API: counts the call from the answer as it passes by."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .answers import Report, provider_of
 
 SOURCE = "instrument"
 _MOST_BYTES = 32 * 1024 * 1024
-_TELLING = (b'"usage"', b'"usageMetadata"')
+_USAGE_KEYS = (b'"usage"', b'"usageMetadata"')
 
 
 class Exchange:
@@ -21,13 +21,13 @@ class Exchange:
     Args:
         state: what is known of the run.
         enforcement: the run's budgets.
-        host: who is asked.
+        host: the host of the API.
     """
 
     def __init__(self, state: RunUsage, enforcement: Enforcement, host: str) -> None:
         self.enforcement = enforcement
         self._state = state
-        # Where a stream ends there may be other code running than where it began.
+        # A stream may end in other code than it began in, so the attempt is kept here.
         self._attempt = state.current()
         self._report = Report(provider_of(host))
         self._kind: str | None = None
@@ -36,7 +36,7 @@ class Exchange:
 
     @classmethod
     def begin(cls, method: str, host: str) -> Exchange | None:
-        """Return the exchange that a request begins; None for one that is not watched."""
+        """Return the exchange that a request begins, or None when it belongs to no run."""
         call = Call.current()
         state = None if call is None else call.get(RUN_USAGE)
         if call is None or state is None or method != "POST":
@@ -67,12 +67,12 @@ class Exchange:
         if not line.startswith(b"data:"):
             return
         # The first event names the model; of the others those with figures matter.
-        if self._lines == 0 or any(word in line for word in _TELLING):
+        if self._lines == 0 or any(word in line for word in _USAGE_KEYS):
             self._report.take(_decoded(line[5:]))
         self._lines += 1
 
     def ended(self) -> None:
-        """Count the call: the answer has ended or was broken off. To be called once."""
+        """Count the call when the answer has ended or was broken off. Called once."""
         if self._kind == "events":
             self._take_line(bytes(self._rest))
         elif self._kind == "json":

@@ -51,7 +51,7 @@ def instrument(client: ClientT) -> ClientT:
 
 
 def _library_of(client: object) -> str | None:
-    """Return the name of the HTTP library: newer model clients stand on `httpx2`."""
+    """Return the name of the HTTP library: newer model clients use `httpx2`."""
     for base in type(client).__mro__:
         if base.__name__ in ("Client", "AsyncClient"):
             name = base.__module__.partition(".")[0]
@@ -77,7 +77,7 @@ def _outer(library: str, inner: Any) -> Any:
     return module.Client(transport=sync_transport(inner), **options)
 
 
-class _Sending:
+class _ForwardingTransport:
     """Sends requests through another client and watches the answers to those of a run."""
 
     library: Any
@@ -102,7 +102,7 @@ class _Sending:
         self._inner.close()
 
 
-class _AsyncSending:
+class _AsyncForwardingTransport:
     """The same for an async client."""
 
     library: Any
@@ -168,8 +168,8 @@ def _classes(library: str) -> tuple[Any, Any, Any]:
     http: Any = importlib.import_module(library)
     own = {"library": http}
     return (
-        type("UsageTransport", (_Sending, http.BaseTransport), own),
-        type("AsyncUsageTransport", (_AsyncSending, http.AsyncBaseTransport), own),
+        type("UsageTransport", (_ForwardingTransport, http.BaseTransport), own),
+        type("AsyncUsageTransport", (_AsyncForwardingTransport, http.AsyncBaseTransport), own),
         type("UsageBody", (_Body, http.SyncByteStream, http.AsyncByteStream), own),
     )
 

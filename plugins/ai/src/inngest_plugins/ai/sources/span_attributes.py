@@ -1,4 +1,4 @@
-"""What the attributes of a span say of a model call.
+"""Reads model calls from the attributes of OpenTelemetry spans.
 
 Formats: OpenTelemetry's semantic conventions for generative AI (`gen_ai.*`, of 1.37 and later and
 those before), OpenInference's (`llm.*`), and the names that OpenLLMetry and Pydantic AI add.
@@ -45,7 +45,7 @@ _KINDS = {"LLM": "chat", "EMBEDDING": "embeddings"}
 
 
 def is_summary(attributes: Mapping[str, Any]) -> bool:
-    """Tell whether a span is of an agent, a tool or a chain, and not of one model call."""
+    """Return whether a span is of an agent, a tool or a chain, and not of one model call."""
     if attributes.get("gen_ai.operation.name") in _SUMMARIES:
         return True
     kind = attributes.get("openinference.span.kind")
@@ -53,7 +53,7 @@ def is_summary(attributes: Mapping[str, Any]) -> bool:
 
 
 def read_span(attributes: Mapping[str, Any]) -> ModelCall | None:
-    """Return the model call that a span tells of; None when it tells of none."""
+    """Return the model call of a span, or None."""
     asked, answered = _count(attributes, _INPUT), _count(attributes, _OUTPUT)
     operation = attributes.get("gen_ai.operation.name")
     if not isinstance(operation, str):

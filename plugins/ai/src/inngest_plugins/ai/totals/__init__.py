@@ -1,1 +1,1 @@
-"""What a run has used: known to its requests, told to the engine."""
+"""The usage of a whole run: each request collects it, and the engine gets it as metadata."""

@@ -1,9 +1,9 @@
-"""What one request knows of its run's model calls.
+"""The usage of a run, as one request knows it.
 
-A request starts with nothing. What steps used comes from beside their memoized results when the
-function reaches them; each such record also names attempts that had failed until then, so that
-later requests know them on any worker. Records are kept by attempt: taking one over twice changes
-nothing.
+A request starts with nothing. When the function reaches a memoized step, the request reads what the
+step used from beside its result. Each such record also names the attempts that had failed until
+then, so later requests know them on any worker. Records are kept by attempt: adding one twice
+changes nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from inngest_plugins.core import (
     safe_text,
 )
 
-from .family import Family
+from .related_runs import RelatedRuns
 from .spans import Spans
 from .unreported import Unreported
 from .updates import KIND_ATTEMPT, KIND_RUN, Update, engine_values, of_attempt, of_run
@@ -44,7 +44,7 @@ _logger = logging.getLogger("inngest_plugins.ai")
 
 ATTACHMENT = "ai"
 BODY = "body-"
-"""How the keys begin of what requests used outside of steps."""
+"""Prefix of the keys for what requests used outside of steps."""
 ATTEMPT = CallKey[Attempt]("ai.attempt")
 RUN_USAGE = CallKey["RunUsage"]("ai.usage")
 
@@ -59,18 +59,20 @@ class RunUsage:
         call: the request.
         prices: prices calls.
         unreported: where attempts without a result wait for the next request.
-        family: the runs that are told, too.
+        related: the other runs that get what this run used.
 
     Attributes:
         call: the request.
-        family: the runs that are told, too.
+        related: the other runs that get what this run used.
         spans: the spans of the request.
         ended: whether the run has ended with this request.
     """
 
-    def __init__(self, call: Call, prices: Prices, unreported: Unreported, family: Family) -> None:
+    def __init__(
+        self, call: Call, prices: Prices, unreported: Unreported, related: RelatedRuns
+    ) -> None:
         self.call = call
-        self.family = family
+        self.related = related
         self.spans = Spans()
         self.ended = False
         self._prices = prices
@@ -124,22 +126,22 @@ class RunUsage:
         if attempt is self._body and source == BY_HAND:
             if not attempt.is_of_step(call, source):
                 self._record_in_body(call)
-                self._tell_unknown(call)
+                self._warn_of_unknown(call)
         elif attempt.add(call, source) is not None:
-            self._tell_unknown(call)
+            self._warn_of_unknown(call)
             for listener in self._listeners:
                 listener(call)
         return call
 
     def on_call(self, listener: Any) -> None:
-        """Have a function called with each call that is counted.
+        """Call this function with each call that is counted.
 
-        Not with those of `usage.record` in the body: every replay reports them again.
+        Calls of `usage.record` in the body are left out, as every replay reports them again.
         """
         self._listeners.append(listener)
 
     def record_automatic(self, call: ModelCall, source: str, attempt: Attempt) -> None:
-        """Count a call that nobody is there to be told about; never raises."""
+        """Count a call that a client or a span reports; never raises."""
         try:
             self.record(call, source, attempt)
         except Exception as err:  # telemetry never fails a model call
@@ -150,9 +152,9 @@ class RunUsage:
                 safe_text(err),
             )
 
-    def leave_to_step(self, call: ModelCall) -> None:
-        """Know, in the body, a call that a step has counted."""
-        self._body.leave_to_step(call)
+    def mark_counted_by_step(self, call: ModelCall) -> None:
+        """Remember in the body a call that a step has counted, so that it counts once."""
+        self._body.mark_counted_by_step(call)
         self.spans.step_counted()
 
     def price_sources(self) -> str:
@@ -163,14 +165,14 @@ class RunUsage:
         return f"Prices are from: {priced}."
 
     def _record_in_body(self, call: ModelCall) -> None:
-        """Count what the body reports by hand: a replay reports it again, at the same place."""
+        """Count what the body reports by hand, by its place: a replay reports it again there."""
         branch = self.call.branch
         with self._lock:
             number = self._in_branch.get(branch, 0)
             self._in_branch[branch] = number + 1
             self._by_hand[branch, number] = call
 
-    def _tell_unknown(self, call: ModelCall) -> None:
+    def _warn_of_unknown(self, call: ModelCall) -> None:
         if call.input_tokens is None or call.output_tokens is None:
             self.warn_once(
                 f"uncounted:{call.model}",
@@ -221,19 +223,19 @@ class RunUsage:
             self._running[attempt.key] = attempt
         return attempt
 
-    def take_over(self, attachment: object) -> None:
-        """Take over what a memoized step's result says."""
+    def add_stored(self, attachment: object) -> None:
+        """Add what is stored beside a memoized step's result."""
         if not isinstance(attachment, Mapping):
             return
         records: Mapping[str, Any] = attachment  # pyright: ignore[reportUnknownVariableType]
         with self._lock:
             for key, encoded in records.items():
-                self._know_stored(key, encoded)
+                self._keep_stored(key, encoded)
         self.call[USAGE] = self.total()
 
-    def _know_stored(self, key: str, encoded: Any) -> None:
+    def _keep_stored(self, key: str, encoded: Any) -> None:
         try:
-            self._know(key, usage_from_json(encoded))
+            self._keep(key, usage_from_json(encoded))
             self._stored.add(key)
         except (ArithmeticError, TypeError, ValueError):
             self.warn_once(
@@ -242,11 +244,11 @@ class RunUsage:
                 self.call.run_id,
             )
 
-    def _know(self, key: str, usage: ModelUsage) -> None:
-        """Keep what an attempt used; hold the lock.
+    def _keep(self, key: str, usage: ModelUsage) -> None:
+        """Keep what an attempt used. The caller holds the lock.
 
-        Results that a request delivered one after the other each name what its body had used until
-        then: the last of them counts.
+        A request can deliver several results. Each names what the body had used until then, and the
+        last counts.
         """
         known = self._known.get(key)
         if known is None:
@@ -256,8 +258,8 @@ class RunUsage:
             self._known[key] = usage
             self._known_total = sum(self._known.values(), ModelUsage())
 
-    def conclude(self, attempt: Attempt, outcome: Outcome) -> ModelUsage:
-        """A step has ended: have its usage travel with the result, and to the engine."""
+    def end_step(self, attempt: Attempt, outcome: Outcome) -> ModelUsage:
+        """Attach what a step used to its result, and add it to the engine's metadata."""
         step = outcome.step
         assert step is not None  # noqa: S101 - the caller has looked
         attempt.failed = outcome.error is not None
@@ -266,7 +268,7 @@ class RunUsage:
         with self._lock:
             self._running.pop(attempt.key, None)
             if usage.calls:
-                self._know(attempt.key, usage)
+                self._keep(attempt.key, usage)
         measure(attempt.unmeasured)
         if usage.calls:
             for entry in (step, self.call):
@@ -283,7 +285,7 @@ class RunUsage:
         return usage
 
     def _take_unstored(self) -> dict[str, Any]:
-        """Return what no memoized result says yet, as JSON; it counts as said from now on."""
+        """Return as JSON what no memoized result holds yet; from now on it counts as stored."""
         with self._lock:
             body = self._body.usage()
             found = {key: use for key, use in self._known.items() if key not in self._stored}
@@ -295,18 +297,18 @@ class RunUsage:
     # ------------------------------------------------------------ the request's end
 
     def close(self) -> list[Update]:
-        """The request ends: return what no step's answer tells the engine.
+        """End the request, and return the metadata that no step's answer carries.
 
-        That is what the body used, and steps whose handler ran but whose end the SDK did not
-        answer as a step's: one that failed for good, or that ran beside the one answered.
+        That is what the body used, and what steps used whose end is not in the answer: a step that
+        failed for good, or that ran beside the one in the answer.
         """
         late = self._body.usage()
         with self._lock:
-            left = list(self._running.values())
+            open_attempts = list(self._running.values())
             self._running.clear()
         updates: list[Update] = []
         measure(self._body.unmeasured)
-        for attempt in left:
+        for attempt in open_attempts:
             attempt.failed = attempt.ended = True
             measure(attempt.unmeasured)
             used = attempt.usage()
@@ -316,7 +318,7 @@ class RunUsage:
                 self._failed[attempt.key] = used
                 self._unreported.add(self.call.run_id, attempt.key, used)
                 with self._lock:
-                    self._know(attempt.key, used)
+                    self._keep(attempt.key, used)
                 late += used
         if self._body.usage().calls:
             self._failed[self._body.key] = self._body.usage()
@@ -328,28 +330,28 @@ class RunUsage:
         self._body.ended = True
         if late.calls:
             updates.append(of_run(self.call.run_id, late))
-        return updates + self._family_updates()
+        return updates + self._related_updates()
 
-    def _family_updates(self) -> list[Update]:
-        """Return what the parent and the root are told.
+    def _related_updates(self) -> list[Update]:
+        """Return the updates for the parent and the root.
 
-        What no later request may know of is told at once, each under its own name; the rest when
-        the run ends.
+        A later request may not know of a failed attempt, so each is sent at once under a key of its
+        own. The rest is sent when the run ends.
         """
         updates: list[Update] = []
         for key, usage in self._failed.items():
-            updates += self.family.updates(usage, key)
-        if self.ended and self.family:
-            self._take_over_unreached()
+            updates += self.related.updates(usage, key)
+        if self.ended and self.related:
+            self._add_unreached()
             returned = [
                 usage
                 for key, usage in self._known.items()
                 if not usage.failed_calls and not key.startswith(BODY)
             ]
-            updates += self.family.updates(sum(returned, self.recorded_in_body()))
+            updates += self.related.updates(sum(returned, self.recorded_in_body()))
         return updates
 
-    def _take_over_unreached(self) -> None:
-        """Take over what steps used that the function did not come to, such as a race's losers."""
+    def _add_unreached(self) -> None:
+        """Add what steps used that the function did not reach, such as those that lost a race."""
         for hashed_id in self.call.memos.keys() - set(self.call.consumed):
-            self.take_over(self.call.attachment(hashed_id, ATTACHMENT))
+            self.add_stored(self.call.attachment(hashed_id, ATTACHMENT))

@@ -1,4 +1,4 @@
-"""Finds the spans whose model call a step has counted already."""
+"""The spans of one request: which of them are counted, and which only repeat a step's call."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ class Spans:
         self._of_steps: set[int] = set()
 
     def is_new(self, span_id: int) -> bool:
-        """Tell whether a span was not counted yet: there may be two processors."""
+        """Return whether a span is not counted yet, and count it: there may be two processors."""
         with self._lock:
             is_new = span_id not in self._counted
             self._counted.add(span_id)
             return is_new
 
     def step_reached(self) -> None:
-        """Know that the span that is open now is around a step."""
+        """Remember that the current span stands around a step."""
         self._add_open(self._around_steps)
 
     def step_counted(self) -> None:
-        """Know that the span that is open now tells of a call that a step has counted."""
+        """Remember that the current span repeats a call that a step has counted."""
         self._add_open(self._of_steps)
 
     def is_around_step(self, span_id: int | None) -> bool:
-        """Tell whether a span is around a step: without figures it is not a call.
+        """Return whether a span stands around a step: without figures it is no model call.
 
-        It ends where the request ends with the step, before the body has the answer.
+        Such a span ends when the step ends the request, before the body has the answer.
         """
         return span_id in self._around_steps
 
     def is_of_step(self, span_id: int) -> bool:
-        """Tell whether a span tells of a call that a step has counted."""
+        """Return whether a span repeats a call that a step has counted."""
         return span_id in self._of_steps
 
     def _add_open(self, spans: set[int]) -> None:

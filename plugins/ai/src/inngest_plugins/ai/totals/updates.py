@@ -1,4 +1,4 @@
-"""What the engine is told of model calls, beside what rides on the answers of steps."""
+"""Usage as the engine's metadata, and the requests for what no step's answer carries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Update:
     target: dict[str, Any]
 
     def send(self, call: Call) -> None:
-        """Send it, from a thread that may wait; a failure is logged and fails no run."""
+        """Send it, from a thread that may wait. A failure is logged and fails no run."""
         entry = {"kind": self.kind, "op": self.op, "values": self.values}
         body = {"target": self.target, "metadata": [entry]}
         try:
@@ -52,13 +52,13 @@ class Update:
 
 
 def of_attempt(run_id: str, step_id: str | None, number: int, calls: Iterable[ModelCall]) -> Update:
-    """Return what the engine is told of an attempt of a step."""
+    """Return the metadata of an attempt of a step."""
     target = {"step_id": step_id, "step_attempt": number}
     return Update(run_id, KIND_ATTEMPT, "merge", engine_values(calls), target)
 
 
 def of_run(run_id: str, usage: ModelUsage) -> Update:
-    """Return what is added to a run's total."""
+    """Return the metadata that adds to a run's total."""
     return Update(run_id, KIND_RUN, "add", usage_as_numbers(usage), {})
 
 

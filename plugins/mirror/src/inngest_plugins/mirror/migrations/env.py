@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that the store opened."""
+"""Alembic's entry point: runs the migrations on the connection that the store opened."""
 
 from __future__ import annotations
 

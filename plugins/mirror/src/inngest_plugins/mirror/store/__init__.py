@@ -1,1 +1,1 @@
-"""The database of the mirror: its tables, and how they are written and read."""
+"""The mirror's database: its tables, reads, writes, and the comparison with the engine."""

@@ -15,12 +15,12 @@ from inngest_plugins.mirror._errors import MirrorDatabaseError
 
 _FOLDER: Final = Path(__file__).parents[1] / "migrations"
 _LOCK: Final = threading.Lock()
-"""Alembic keeps the migration that runs in its module."""
+"""Alembic keeps the running migration in a module, so only one can run at a time."""
 _ADVISORY_LOCK: Final = 0x1496E5E57
 
 
 def upgrade(connection: sa.Connection) -> None:
-    """Run the migrations that the database has not had, in the connection's transaction.
+    """Run the migrations that the database lacks, in the connection's transaction.
 
     Raises:
         MirrorDatabaseError: the tables are of a later release.

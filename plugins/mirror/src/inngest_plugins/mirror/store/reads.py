@@ -1,4 +1,4 @@
-"""Reads pages of runs, and one run with its steps, for users who may see them."""
+"""Reads pages of runs, and one run with its steps, within a user's scope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares the mirror with the engine's list of runs, for changes that reach no request."""
+"""Compares the mirror with the engine's list of runs: finds cancelled and lost runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class EngineRun:
 
     Attributes:
         row: its columns in the mirror.
-        asked_at: when the engine was asked.
+        asked_at: when the engine was queried.
     """
 
     row: dict[str, Any]
@@ -115,8 +115,8 @@ class EngineRuns:
     async def _listed(self, listed: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return a run as the server lists it.
 
-        Asked for one run, the server reads its trace: there a run that sleeps is COMPLETED, and one
-        that completed may be QUEUED. Its lists are right.
+        For one run the server reads the trace, where a sleeping run is COMPLETED, and a completed
+        one may be QUEUED. Its lists are right, so they are used.
         """
         for event_id in listed.get("trigger", {}).get("eventIds") or ():
             path = f"/api/v2/events/{quote(event_id, safe='')}/runs"
@@ -132,7 +132,7 @@ class EngineRuns:
         if answer is None:
             return []
         spans = answer["data"]["rootSpan"].get("children", [])
-        # The server shows a step twice, in any order: as it was planned, and as it ended.
+        # The server lists a step twice, in any order: as it was planned, and as it ended.
         spans = [span for span in spans if span.get("stepId")]
         spans.sort(key=lambda span: span.get("status") in ("COMPLETED", "FAILED"))
         found = {span["stepId"]: span for span in spans}
@@ -194,7 +194,7 @@ def _time(value: Any) -> dt.datetime | None:
 async def known_runs(
     connection: AsyncConnection, app_id: str, oldest: dt.datetime
 ) -> dict[str, sa.RowMapping]:
-    """Return the mirror's runs that a comparison is about, by id: the open and the recent ones."""
+    """Return the mirror's runs to compare, by id: the open and the recent ones."""
     query = sa.select(runs.c.run_id, runs.c.status, runs.c.seen_at, runs.c.confirmed_at).where(
         runs.c.app_id == text(app_id),
         sa.or_(runs.c.status.in_(OPEN), runs.c.queued_at >= oldest),
@@ -217,10 +217,12 @@ async def runs_with_open_steps(connection: AsyncConnection, app_id: str) -> set[
     return set((await connection.execute(query)).scalars())
 
 
-async def confirm(connection: AsyncConnection, run: EngineRun, found: list[StepFacts]) -> None:
+async def write_confirmed(
+    connection: AsyncConnection, run: EngineRun, found: list[StepFacts]
+) -> None:
     """Write what the engine knows of a run.
 
-    It stands above what requests wrote, but for a run that ended after the engine was asked.
+    The engine's word replaces what requests wrote, unless the run ended after the query.
     """
     insert = insert_into(connection, runs)
     new = insert.excluded
@@ -249,8 +251,8 @@ async def confirm(connection: AsyncConnection, run: EngineRun, found: list[StepF
     await write_steps(connection, run.row["run_id"], found)
 
 
-async def lose(connection: AsyncConnection, run_ids: list[str], now: dt.datetime) -> None:
-    """Mark open runs that the engine does not know."""
+async def mark_lost(connection: AsyncConnection, run_ids: list[str], now: dt.datetime) -> None:
+    """Mark open runs that the engine does not know as lost."""
     await connection.execute(
         sa.update(runs)
         .where(runs.c.run_id.in_(run_ids), runs.c.status.in_(OPEN))

@@ -1,4 +1,4 @@
-"""The facts about a run, its steps and their attempts: one dataclass for each table."""
+"""What a request reports of a run, its steps and attempts: one dataclass for each table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose runs somebody may see, and whether they may steer them."""
+"""`Scope`: whose runs a user may see, and whether the user may cancel and rerun them."""
 
 from __future__ import annotations
 

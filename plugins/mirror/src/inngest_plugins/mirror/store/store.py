@@ -1,4 +1,4 @@
-"""The mirror's database, for sync and async code."""
+"""`SQLAlchemyStore`: the mirror's database, for sync and async code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError
 
 from .migrate import upgrade
 from .reads import MAX_LIMIT, Filters, Page, RunDetail, read_page, read_run
-from .reconcile import EngineRuns, Reconciled, confirm, known_runs, lose, runs_with_open_steps
+from .reconcile import (
+    EngineRuns,
+    Reconciled,
+    known_runs,
+    mark_lost,
+    runs_with_open_steps,
+    write_confirmed,
+)
 from .rows import OPEN, Report
 from .scope import Scope, checked_scope
 from .tables import runs
@@ -197,9 +204,9 @@ class SQLAlchemyStore:
             differs = run_id not in known or known[run_id]["status"] != run.row["status"]
             corrected += differs
             found = await engine.steps_of(run_id) if differs or run_id in unfinished else []
-            await self._in_transaction(functools.partial(confirm, run=run, found=found))
+            await self._in_transaction(functools.partial(write_confirmed, run=run, found=found))
         if lost:
-            await self._in_transaction(lambda c: lose(c, lost, now))
+            await self._in_transaction(lambda c: mark_lost(c, lost, now))
         return Reconciled(len(runs_there), corrected, len(lost))
 
     async def refresh(self, client: inngest.Inngest, run_id: str) -> None:
@@ -216,7 +223,7 @@ class SQLAlchemyStore:
         engine = EngineRuns(client)
         if (run := await engine.one(run_id)) is not None:
             found = await engine.steps_of(run_id)
-            await self._in_transaction(lambda c: confirm(c, run, found))
+            await self._in_transaction(lambda c: write_confirmed(c, run, found))
 
     async def _in_transaction(
         self, action: Callable[[AsyncConnection], Coroutine[Any, Any, T]]
@@ -327,7 +334,7 @@ class SQLAlchemyStore:
 
     def _opened(self) -> AsyncEngine:
         if self._engine is None or self._process != os.getpid():
-            # After a fork the connections are the parent's: they are neither used nor closed here.
+            # After a fork the connections belong to the parent: do not use or close them here.
             if self._engine is not None:
                 _PARENTS.append(self._engine)
             self._engine = _make_engine(self._url, self._options)
@@ -338,7 +345,7 @@ class SQLAlchemyStore:
 
 
 def _make_engine(url: sa.URL, options: Mapping[str, Any]) -> AsyncEngine:
-    # An error of the database quotes no parameters: they may be payloads.
+    # Parameters may be payloads, so errors of the database must not quote them.
     engine = create_async_engine(
         url, **{"hide_parameters": True, "pool_pre_ping": False, **options}
     )
@@ -349,7 +356,7 @@ def _make_engine(url: sa.URL, options: Mapping[str, Any]) -> AsyncEngine:
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    # Transactions are begun here: the driver's own way leaves statements on tables outside of them.
+    # The driver's own way leaves statements on tables outside of transactions, so begin them here.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

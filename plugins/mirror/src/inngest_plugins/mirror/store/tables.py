@@ -1,4 +1,4 @@
-"""The tables of the mirror, as SQLAlchemy knows them; the migrations make them."""
+"""The mirror's tables in SQLAlchemy; the migrations create them."""
 
 from __future__ import annotations
 

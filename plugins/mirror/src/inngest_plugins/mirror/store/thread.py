@@ -16,11 +16,12 @@ _CLOSING_SECONDS: Final = 5.0
 
 
 class LoopThread:
-    """Runs coroutines for whoever asks: an event loop, a sync function's thread, a script.
+    """Runs coroutines for callers of every kind: event loops, sync functions' threads, scripts.
 
-    An async driver's connections belong to one event loop. Functions run in many: that of the web
-    framework, those of sync functions' threads, one for every test. So the database has its own. It
-    starts with the first use, anew in a forked process, and does not keep the program alive.
+    An async driver's connections belong to one event loop. Functions run in many loops: the web
+    framework's, those of sync functions' threads, one for every test. So the database has a loop of
+    its own. It starts with the first use, anew in a forked process, and does not keep the program
+    alive.
     """
 
     def __init__(self, name: str) -> None:
@@ -112,7 +113,7 @@ class _Loop:
             task.add_done_callback(self._later.discard)
 
     async def end(self, last: Make[None]) -> None:
-        """Let end what somebody waits for, cancel the rest, and stop."""
+        """Finish the coroutines that somebody waits for, cancel the rest, and stop."""
         self._is_ending = True
         for task in self._later:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Values as every database takes them: no NUL, no lone surrogates, no longer than the column."""
+"""Makes values storable: no NUL, no lone surrogates, no longer than the column."""
 
 from __future__ import annotations
 

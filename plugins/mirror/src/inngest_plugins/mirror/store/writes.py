@@ -1,4 +1,4 @@
-"""Writes all that a request knows of its run; writing it again changes nothing."""
+"""Writes what a request knows of its run; writing it again changes nothing."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _run_statement(dialect: str, is_open: bool) -> sa.TextClause:  # noqa: FBT00
     changes |= {
         "function_name": sa.func.coalesce(new.function_name, runs.c.function_name),
         "fields": sa.func.coalesce(new.fields, runs.c.fields),
-        # A report that was kept while the database failed may be older than the row.
+        # A report kept during an outage may be older than the row.
         "seen_at": sa.case((is_older, runs.c.seen_at), else_=new.seen_at),
         "attempt": sa.case((is_older, runs.c.attempt), else_=new.attempt),
     }
@@ -158,7 +158,7 @@ def _steps_statement(dialect: str, has_ended: bool) -> sa.TextClause:  # noqa: F
     changes["step_id"] = sa.func.coalesce(steps.c.step_id, new.step_id)
     where: sa.ColumnElement[bool] | None = None
     if has_ended:
-        # An error of an earlier attempt is none of a step that completed.
+        # A completed step has no error, even if an earlier attempt had one.
         failed = _is_one_of(new.status, "Failed")
         for name in ("error_class", "error_message"):
             changes[name] = sa.case((failed, changes[name]), else_=sa.null())
@@ -175,7 +175,7 @@ def _steps_statement(dialect: str, has_ended: bool) -> sa.TextClause:  # noqa: F
 
 
 def _is_one_of(column: sa.ColumnElement[str], *values: str) -> sa.ColumnElement[bool]:
-    """An IN of constants, which a statement that is prepared as text can have."""
+    """An `IN` of constants, because the statement is compiled to text once."""
     return sa.or_(*(column == sa.literal_column(f"'{value}'") for value in values))
 
 
@@ -217,7 +217,7 @@ def _text(
 
     SQLAlchemy compiles one with ON CONFLICT anew each time, which takes longer than the database.
     """
-    # The base dialect leaves casts of parameters to the driver's, which the text runs on.
+    # Compiled for the base dialect, so that the driver's own adds its casts of parameters.
     kind = sqlite.dialect if dialect == "sqlite" else PGDialect
     columns = [column for column in table.columns if column.name not in without]
     compiled = statement.compile(

@@ -1,1 +1,1 @@
-"""The mirror over HTTP: JSON, server-sent events and a page."""
+"""The mirror over HTTP: a router with JSON, server-sent events and a page."""

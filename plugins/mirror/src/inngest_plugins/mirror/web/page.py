@@ -1,4 +1,4 @@
-"""The page: lists and timelines, rendered by the server, with nothing of third parties."""
+"""The HTML page: lists and timelines, rendered by the server, with nothing of third parties."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     nonce = secrets.token_urlsafe(16)
     html = _environment.get_template(template).render(nonce=nonce, **values)
     headers = {
-        # Frames of the same origin only: the page has buttons.
+        # Only pages of the same origin may frame it, as it has buttons.
         "content-security-policy": (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
             "connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; "

@@ -1,4 +1,4 @@
-"""The router: a team's own customers see, follow, cancel and rerun their runs."""
+"""`mirror_router`: a team's own customers see, follow, cancel and rerun their runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def mirror_router(
         client: the app's client, through which the router cancels and reruns runs at the engine.
         authorise: returns the user's `Scope` for a request, sync or async. It raises
             `fastapi.HTTPException` for a user who may see nothing.
-        poll: seconds between two looks at the database for a stream of events.
+        poll: seconds between two reads of the database for a stream of events.
 
     Raises:
         MirrorError: `authorise` is not a function, or `poll` is not a positive number.
@@ -142,13 +142,13 @@ class _Routes:
             try:
                 detail = await self._store.run(first.run.run_id, scope)
             except MirrorDatabaseError:
-                # The next look may find it again; the reader has what was known.
+                # The next poll may find it again; until then the reader has the last state.
                 continue
 
     # ------------------------------------------------------------ steering
 
     async def cancel(self, request: Request, run_id: str) -> dict[str, Any]:
-        """Have the engine cancel a run; returns the run as the engine knows it then."""
+        """Ask the engine to cancel a run; return the run as the engine then knows it."""
         scope = await self._steering_scope(request)
         run = (await self._run(run_id, scope)).run
         await self._steer(run.run_id, "cancel", None)
@@ -160,7 +160,7 @@ class _Routes:
         run_id: str,
         from_step: Annotated[str | None, Body(embed=True)] = None,
     ) -> dict[str, str]:
-        """Have the engine run it again, from the start or from a step; returns the new run's id."""
+        """Ask the engine to run it again, from the start or a step; return the new run's id."""
         scope = await self._steering_scope(request)
         run = (await self._run(run_id, scope)).run
         body = {} if from_step is None else {"fromStep": {"stepId": from_step}}
@@ -171,7 +171,7 @@ class _Routes:
         path = f"/api/v2/runs/{quote(run_id, safe='')}/{what}"
         try:
             response = await self._api.request("POST", path, json=body)
-            # What the engine says stands, also when it refused: the run may have ended meanwhile.
+            # Read the engine's state also after a refusal: the run may have ended meanwhile.
             await self._store.refresh(self._client, run_id)
         except EngineApiError as err:
             raise HTTPException(502, "the engine cannot be reached") from err
@@ -204,14 +204,14 @@ class _Routes:
     async def cancel_page(self, request: Request, run_id: str) -> Response:
         """Cancel a run, and show it."""
         back = f"../{quote(run_id, safe='')}"
-        return await _pressed(self.cancel(request, run_id), back, back)
+        return await _after_button(self.cancel(request, run_id), back, back)
 
     async def rerun_page(self, request: Request, run_id: str) -> Response:
         """Run it again, and show the list, where the new run appears with its first request."""
         back = f"../{quote(run_id, safe='')}"
-        return await _pressed(self.rerun(request, run_id, None), "../../page", back)
+        return await _after_button(self.rerun(request, run_id, None), "../../page", back)
 
-    # ------------------------------------------------------------ who asks, and for what
+    # ------------------------------------------------------------ checks of the request
 
     async def _scope(self, request: Request) -> Scope:
         scope = self._authorise(request)
@@ -238,12 +238,12 @@ class _Routes:
         except MirrorDatabaseError as err:
             raise HTTPException(503, "the mirror's database cannot be reached") from err
         if detail is None:
-            # The same for a run that is another tenant's: nobody learns that it exists.
+            # Another tenant's run gets the same answer, so nobody learns that it exists.
             raise HTTPException(404, "there is no such run")
         return detail
 
 
-async def _pressed(action: Awaitable[object], then: str, back: str) -> Response:
+async def _after_button(action: Awaitable[object], then: str, back: str) -> Response:
     """Carry out a button's action; a page says why it failed."""
     try:
         await action

@@ -1,1 +1,1 @@
-"""Options, traces of runs, and what may leave the process."""
+"""The plugin's foundations: options, traces of runs, privacy rules, flushing."""

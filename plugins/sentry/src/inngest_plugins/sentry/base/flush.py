@@ -1,4 +1,4 @@
-"""Getting what was captured out of the process before a serverless platform freezes it."""
+"""Sends what was captured before a serverless platform freezes the process."""
 
 from __future__ import annotations
 

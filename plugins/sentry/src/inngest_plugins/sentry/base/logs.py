@@ -1,7 +1,7 @@
-"""Sentry's structured logs, which pass no event processor of any scope.
+"""Takes texts out of Sentry's structured logs, which no event processor sees.
 
-`sentry_sdk.init(enable_logs=True)` sends what is logged beside events. The only place to take
-something out is the client's `before_send_log`, so that of the user is wrapped.
+`sentry_sdk.init(enable_logs=True)` sends logs separately from events. The only place to change them
+is the client's `before_send_log`, so the user's own is wrapped.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _KEPT: Final = (
     "thread.",
     "user.",
 )
-"""Beginnings of the attributes that say where a log is from, and nothing of what it says."""
+"""Prefixes of the attributes that say where a log is from, and nothing of its text."""
 
 
 def filter_sent_logs(client: BaseClient, hides: Callable[[], bool]) -> None:
-    """Have the texts of Sentry's structured logs taken out; the first time counts.
+    """Take the texts out of Sentry's structured logs. Only the first call counts.
 
     Args:
         client: Sentry's client.
-        hides: whether the code that is logging now must not tell what it says.
+        hides: whether the texts of the code that is logging now must stay here.
     """
     options: dict[str, Any] = client.options
     experiments = options.get("_experiments") or {}
@@ -51,7 +51,7 @@ def filter_sent_logs(client: BaseClient, hides: Callable[[], bool]) -> None:
 
 
 class _Filter:
-    """A `before_send_log` in front of that of the user."""
+    """A `before_send_log` that calls the user's own after it."""
 
     def __init__(
         self, inner: Callable[[Log, Hint], Log | None] | None, hides: Callable[[], bool]

@@ -1,4 +1,4 @@
-"""What is taken out of the events of a run before they leave.
+"""Takes payloads and secrets out of a run's events before they leave.
 
 Sentry's SDK has turned local variables into JSON-like text by the time an event processor sees
 them, and adds what frameworks know of the HTTP request, whose body holds the executor's whole
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Event
 
 Decrypted = Literal["frame_variables", "exception_values", "log_messages", "payloads"]
-"""What may leave in the clear although the stack keeps payloads secret, when asked for by name."""
+"""Names for `send_decrypted`: what may leave although the stack keeps payloads secret."""
 
 DECRYPTED: Final[frozenset[str]] = frozenset(get_args(Decrypted))
 
@@ -56,7 +56,7 @@ class Privacy:
     send_decrypted: Collection[str]
 
     def allows(self, what: Decrypted) -> bool:
-        """Return whether data that could be decrypted may leave in this place."""
+        """Return whether decrypted data may leave in this place of an event."""
         return not self.secret or what in self.send_decrypted
 
     @property
@@ -101,7 +101,8 @@ class Privacy:
         frames = list(_frames(raw))
         for frame in frames:
             if str(frame.get("module") or "").startswith(_PLUGIN_MODULES):
-                # They hold requests, payloads and keys, and tell the user nothing.
+                # Variables of these frames hold requests, payloads and keys, and do not help the
+                # user.
                 frame["in_app"] = False
                 frame.pop("vars", None)
         if self.allows("frame_variables"):
@@ -119,7 +120,7 @@ class Privacy:
 OWN_LOGS: Final = Privacy(
     secret=True, send_payloads=False, send_decrypted=("exception_values", "log_messages")
 )
-"""For what the plugins log themselves: their messages quote no payload, their frames hold them."""
+"""Loggers of the plugins: their messages quote no payload, but their frames hold some."""
 
 
 def _values(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

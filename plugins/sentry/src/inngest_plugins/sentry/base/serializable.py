@@ -1,6 +1,6 @@
-"""Will the SDK be able to send an output as JSON?
+"""Predicts whether the SDK can send an output as JSON.
 
-The SDK finds out only after the last hook, and then answers with an error that no plugin sees.
+The SDK finds out only after the last hook, and answers with an error that no plugin sees.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _MAX_DEPTH = 200
 def serialization_error(value: object) -> Exception | None:
     """Return the error with which `json.dumps` will fail for this value, or None.
 
-    Plain JSON types are told by their types alone, in about 40 ns a value. Anything else, very
-    deep nesting included, is put to `json.dumps` itself.
+    Plain JSON types are recognised by their types alone, in about 40 ns a value. For anything else,
+    very deep nesting included, `json.dumps` decides.
 
     Args:
         value: an output. Of a very big one only the first 50 000 values are looked at.

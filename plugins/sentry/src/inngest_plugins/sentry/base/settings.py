@@ -1,4 +1,4 @@
-"""The plugin's options, checked."""
+"""The plugin's options, checked when it is built."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Settings:
 
 
 def _check_callback(callback: object) -> None:
-    """Refuse what could only be found out when a failure is to be reported."""
+    """Refuse now what would otherwise fail when a failure is reported."""
     wanted = "SentryPlugin(before_capture=...) takes a function (call, outcome, event) -> event"
     if not callable(callback):
         raise TypeError(f"{wanted} or None, not {type(callback).__name__}")

@@ -1,7 +1,7 @@
-"""Which trace a run belongs to, told from nothing but what every request of the run carries.
+"""Which trace a run belongs to, derived only from what every request of the run carries.
 
-All workers must come to the same ids without talking to each other, so every id is either read
-from the request or derived from the run id.
+All workers must get the same ids without talking to each other, so every id is either read from the
+request or derived from the run id.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class RunTrace:
 
     @classmethod
     def of(cls, run_id: str, headers: Mapping[str, str], carrier: Carrier | None) -> RunTrace:
-        """Tell the trace of a run.
+        """Return the trace of a run.
 
         The sender's trace comes first, so that sender and receivers share one; then the trace id
         that the engine sends, which it keeps over a run, its invoked runs and its failure handler;
@@ -102,7 +102,7 @@ class RunTrace:
         Args:
             run_id: ULID of the run.
             headers: the engine's trace headers, lower-case names.
-            carrier: what the triggering event carried, if it did.
+            carrier: the carrier of the triggering event, if it has one.
         """
         if carrier is not None:
             return cls(carrier.trace_id, run_id, carrier)

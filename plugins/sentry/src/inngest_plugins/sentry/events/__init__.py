@@ -1,1 +1,1 @@
-"""Error events: made, kept until it is known what they are, completed and cleaned."""
+"""Error events: made, held until the outcome is known, completed and cleaned."""

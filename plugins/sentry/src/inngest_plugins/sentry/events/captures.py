@@ -1,4 +1,4 @@
-"""The events of one request: the plugin's own, and what is added to and taken out of all others."""
+"""The events of one request: makes the plugin's own, completes and cleans all others."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 Level = Literal["error", "warning"]
 
 _OURS = "inngest_plugins.step"
-"""Key of the hint of the plugin's own events; it holds the step that they are about."""
+"""Key of the hint of the plugin's own events. It holds the event's step."""
 
 _KEEP = "inngest_plugins.keep"
-"""Key of the hint of an event that is not sent yet; it holds what takes it."""
+"""Key of the hint of an event that is kept and not sent. It holds where to put it."""
 
 _KEPT = "inngest_plugins.kept"
-"""Key of the hint of such an event when it is sent; it holds what no scope may change."""
+"""Key of the hint of a kept event when it is sent. It holds what no scope may change."""
 
 _TAGS = "inngest_plugins.tags"
 """Key of the hint for the event's own tags, which those of the scope must not replace."""
@@ -44,7 +44,7 @@ _logger = logging.getLogger("inngest_plugins.sentry")
 class Captures:
     """Captures errors of a request, and completes and cleans whatever is captured in it.
 
-    Whatever only events need is worked out when there is one: most requests have none.
+    What only events need is computed when there is one: most requests have none.
 
     Args:
         call: the request.
@@ -110,7 +110,7 @@ class Captures:
             handled: whether the run goes on.
             step: the step it is about, if it is about one.
             outcome: for the user's `before_capture`.
-            variables: False where all that the error's frames hold is a payload.
+            variables: False where the variables of the error's frames are payloads.
             tags: more tags.
         """
         if self.held.was_reported(error):
@@ -127,7 +127,8 @@ class Captures:
         options = self.client.options
         rules = self.rules()
         if not (rules.allows("frame_variables") and (variables or rules.allows_payloads)):
-            # They would be turned into text, most of the work of a capture, to be thrown away.
+            # Sentry would turn variables into text, most of the work of a capture, and then drop
+            # them.
             options = {**options, "include_local_variables": False}
         return event_of_exception(error, options, {"type": "inngest", "handled": handled})
 
@@ -159,7 +160,7 @@ class Captures:
         try:
             edited = before_capture(self.call, outcome, event)
         except Exception:
-            # What it was to take out of the event would be sent otherwise.
+            # Sent as it is, the event would hold what the user's function takes out.
             _logger.exception("before_capture raised, the event was dropped")
             return None
         if edited is not None and not isinstance(edited, dict):
@@ -221,7 +222,7 @@ class Captures:
             return event
         marks: Mapping[str, Any] = hint or {}
         if _KEPT in marks:
-            # The scope of this request is not the one that it belongs to.
+            # A kept event belongs to the scope of an earlier request.
             raw.update(marks[_KEPT])
             return event
         is_transaction = kind == "transaction"
@@ -268,7 +269,7 @@ class Captures:
         finish(raw, longest=self.client.options.get("max_value_length"))
 
     def rules(self) -> Privacy:
-        """Return what may leave."""
+        """Return the privacy rules of the stack."""
         if self._privacy is None:
             settings = self.settings
             self._privacy = Privacy(
@@ -306,7 +307,7 @@ def _called(call: Call, hashed_id: str) -> str:
 
 
 def tags_of(call: Call) -> dict[str, str]:
-    """Return what every event of a request can be searched by."""
+    """Return the tags by which every event of a request can be found."""
     ctx, function = call.ctx, call.function
     event = ctx.event
     by = call.deferred_by

@@ -1,4 +1,4 @@
-"""The event of an exception, whatever the exception's own code does when Sentry asks it."""
+"""Makes the event of an exception, even if the exception's own code fails or lies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Event
 
 _TRACEBACK: Any = BaseException.__dict__["__traceback__"]
-"""How it is read whatever the exception's class makes of the name."""
+"""Reads the real traceback: a class may define the name anew."""
 
 
 def event_of_exception(
     error: BaseException, options: dict[str, Any], mechanism: dict[str, Any]
 ) -> tuple[Event, dict[str, Any]]:
-    """Make the event of an exception; one with its class, text and frames if Sentry cannot.
+    """Make the event of an exception. If Sentry cannot, it has class, text and frames only.
 
-    Sentry reads attributes of exceptions (`message`, `detail`, `errno`, notes, causes), any of
-    which may be code of the user.
+    Sentry reads attributes of exceptions (`message`, `detail`, `errno`, notes, causes). Any of them
+    may be a property that runs the user's code.
     """
     kind = type(error)
     frames = _TRACEBACK.__get__(error)

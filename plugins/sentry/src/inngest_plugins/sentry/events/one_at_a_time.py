@@ -1,4 +1,4 @@
-"""Work of a millisecond or so, done by many tasks at once without holding up their event loop."""
+"""Spreads captures over rounds of the event loop, so that many failures do not block it."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class OneAtATime:
 
 
 def package_reader() -> Callable[[], object] | None:
-    """Return what makes Sentry read the list of installed packages, if it is to have one.
+    """Return a function that makes Sentry read the list of installed packages, if it sends one.
 
-    Sentry reads it for the first event that is no transaction and keeps it, and has no other way of
-    being asked for it than the event processor that adds it to events.
+    Sentry reads the list for the first event that is not a transaction, and keeps it. The only way
+    to make it do so earlier is the event processor that adds the list to events.
     """
     if sentry_sdk.get_client().get_integration(ModulesIntegration) is None:
         return None
@@ -64,14 +64,14 @@ def package_reader() -> Callable[[], object] | None:
 
 
 async def _run_aside(work: Callable[[], object]) -> None:
-    """Do work in a thread of its own: those of a pool may all be taken."""
+    """Do work in a new thread: all threads of a pool may be busy."""
     loop = asyncio.get_running_loop()
     done = asyncio.Event()
     context = contextvars.copy_context()
 
     def run() -> None:
-        # What it raises is raised again for the first event, where Sentry deals with it. The
-        # request may have been cancelled meanwhile, and its loop may be closed.
+        # Ignore errors: they come again for the first event, where Sentry handles them. The loop
+        # may be closed by now, if the request was cancelled.
         with contextlib.suppress(Exception):
             context.run(work)
         with contextlib.suppress(RuntimeError):

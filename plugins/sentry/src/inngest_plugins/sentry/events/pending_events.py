@@ -1,4 +1,4 @@
-"""Events of other integrations that may be about a failure which the plugin reports itself.
+"""Holds back events of other integrations that may repeat a failure the plugin reports.
 
 Sentry's asyncio integration reports an exception as it leaves a task, and `logger.exception`
 reports the one it logs. When the same exception then fails the step, on each of its attempts, that
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
 
 RELEASED = "inngest_plugins.released"
-"""Key of the hint by which an event that was held back is known when it comes again."""
+"""Key of the hint that marks an event which was held back and is now sent."""
 
 _MECHANISMS = ("asyncio", "logging")
 _MAX_HELD = 20
@@ -56,7 +56,7 @@ class PendingEvents:
             return False
         if self._open and len(self._held) < _MAX_HELD and _mechanism(event) in _MECHANISMS:
             kept: Any = event
-            # They are applied again when the event is released.
+            # The scope's data is applied again when the event is released.
             kept.pop("breadcrumbs", None)
             self._held.append(_Held(event, hint, exception))
             return True
@@ -64,14 +64,14 @@ class PendingEvents:
         return False
 
     def was_reported(self, exception: BaseException) -> bool:
-        """Return whether user code has reported this very exception in this request."""
+        """Return whether user code has reported this exception in this request."""
         return any(reported is exception for reported in self._reported)
 
     def release(self, failures: Iterable[BaseException]) -> None:
-        """Send what was held back, but for events about one of these failures.
+        """Send the events that were held back, except those about one of these failures.
 
         Args:
-            failures: the exceptions that the plugin deals with, with their causes.
+            failures: the exceptions that the plugin reports, with their causes.
         """
         self._open = False
         if not self._held:
@@ -87,13 +87,13 @@ class PendingEvents:
 
 
 def exception_of(hint: Any) -> BaseException | None:
-    """Return the exception that an event is about, if it is about one."""
+    """Return the exception of an event, or None."""
     exc_info = hint.get("exc_info") if hint else None
     return exc_info[1] if exc_info else None
 
 
 def forget_last_seen() -> None:
-    """Let Sentry's dedupe integration pass an exception that it saw on an event held back."""
+    """Make Sentry's dedupe integration forget the exception of an event that was held back."""
     DedupeIntegration.reset_last_seen()
 
 

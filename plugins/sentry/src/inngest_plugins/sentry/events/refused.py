@@ -24,12 +24,12 @@ _MAX_KINDS: Final = 1000
 
 
 class RefusedRequests:
-    """Makes events of one issue, and not too many, of the SDK's log of refused requests.
+    """Turns the SDK's logs of refused requests into a limited number of events of one issue.
 
     Anybody can send requests with a wrong signature to a public endpoint, as many as they like.
 
     Args:
-        clock: returns seconds.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +54,7 @@ class RefusedRequests:
                 self._unsent[kind] = self._unsent.get(kind, 0) + 1
                 return None
             if len(self._last) >= _MAX_KINDS:
-                # Paths are what a stranger asks for.
+                # Strangers choose the paths, so only some are remembered.
                 self._last.clear()
                 self._unsent.clear()
             self._last[kind] = now
@@ -65,7 +65,7 @@ class RefusedRequests:
         raw["fingerprint"] = ["inngest", "refused request"]
         raw["logentry"] = {"message": f"Inngest request refused: {shown}"}
         raw.pop("extra", None)
-        # The logs of refused requests before this one, whose texts may quote bodies.
+        # Breadcrumbs hold earlier logs of refused requests, whose texts may quote bodies.
         raw.pop("breadcrumbs", None)
         request_data = raw.get("request")
         if isinstance(request_data, dict):

@@ -1,10 +1,10 @@
-"""Parts of events that are JSON already, told to Sentry's serializer.
+"""Marks parts of events that are JSON already, so that Sentry's serializer skips them.
 
-It visits every value of an event on the thread that captures it, which is the event loop's, at some
-5 us each: most of the time that a capture takes. Nearly all values of an ordinary event are short
-texts and numbers to begin with: the list of installed packages, the lines of source around each
-frame, contexts and tags. Sentry takes the word of classes that have a `__sentry_repr__`, its
-protocol for them since sentry-sdk 1.5.7. What is sent stays the same.
+The serializer visits every value of an event on the thread that captures it, which is the event
+loop's. At some 5 us each that is most of the time of a capture. Yet nearly all values of an
+ordinary event are short texts and numbers: the list of installed packages, the lines of source
+around each frame, contexts and tags. The serializer skips classes that have a `__sentry_repr__`,
+its protocol since sentry-sdk 1.5.7. What is sent stays the same.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class SerializedList(list[Any]):
 
 
 def finish(event: dict[str, Any], *, longest: int | None) -> None:
-    """Mark what of an event can be sent as it is.
+    """Mark the parts of an event that can be sent as they are.
 
-    Only what nothing comes after: Sentry has yet to scrub variables, breadcrumbs, spans' data,
-    extra data and the request.
+    Other parts stay unmarked, because Sentry still scrubs them: variables, breadcrumbs, spans'
+    data, extra data and the request.
 
     Args:
-        event: an event with all of its contexts, after everything was taken out that must be.
-        longest: from how many characters on Sentry shortens texts; None when it does not.
+        event: an event with all of its contexts, and already clean.
+        longest: the number of characters to which Sentry shortens texts; None when it does not.
     """
     limit = _SHORT if longest is None else min(longest, _SHORT)
     packages = event.get("modules")
@@ -62,7 +62,7 @@ def finish(event: dict[str, Any], *, longest: int | None) -> None:
 
 
 def _finished_frame(frame: dict[str, Any]) -> dict[str, Any]:
-    # Sentry wraps lines that it has shortened, to tell so.
+    # Sentry marks lines that it has shortened with a wrapper.
     lines = [key for key in _LINES if _is_text(frame.get(key))]
     if "vars" not in frame and all(
         type(value) in _SCALARS or key in lines for key, value in frame.items()

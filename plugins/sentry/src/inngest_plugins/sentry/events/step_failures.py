@@ -1,8 +1,9 @@
-"""Failures of steps, from the request in which one has failed to the one that ends the run.
+"""Keeps failures of steps until the run has ended and it is known whether they were caught.
 
-Whether the function catches the error of a step shows when it goes on: in another request, perhaps
-in another process. The event is made where the exception is at hand, and kept in this process until
-the run has ended. If the run ends elsewhere, it is made of what the engine keeps of the error.
+Whether the function catches a step's error shows only when the function goes on: in another
+request, perhaps in another process. The event is made where the exception is, and kept in this
+process until the run has ended. If the run ends in another process, that one makes the event from
+what the engine stores of the error.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class StepFailures:
 
 
 def event_of_stored_error(name: str, message: str, stack: str | None) -> Event:
-    """Make an event of what the engine keeps of a step's error.
+    """Make an event from what the engine stores of a step's error.
 
     Args:
         name: the exception's class.

@@ -1,4 +1,4 @@
-"""What stands around the handler of a step that really runs."""
+"""Context managers around a step's handler: they see what it raises, and hold its span open."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Raised = Callable[[Step, BaseException], None]
 
 
 class AroundStep:
-    """Notices what the handler raises. A class: a generator would add itself to the traceback.
+    """Sees what the handler raises. It is a class: a generator would add a frame to the traceback.
 
     Args:
         step: the step.
-        raised: told of an exception of the handler.
+        raised: called with an exception of the handler.
     """
 
     def __init__(self, step: Step, raised: Raised) -> None:
@@ -27,7 +27,7 @@ class AroundStep:
         self._raised = raised
 
     def __enter__(self) -> None:
-        """Nothing is to be done before the step."""
+        """Do nothing before the step."""
 
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         if isinstance(exc, Exception):
@@ -39,7 +39,7 @@ class AroundTracedStep(AroundStep):
 
     Args:
         step: the step.
-        raised: told of an exception of the handler.
+        raised: called with an exception of the handler.
         make_span: makes the span; called in the scope that it is to be active in.
     """
 
@@ -55,7 +55,7 @@ class AroundTracedStep(AroundStep):
         scope = sentry_sdk.new_scope()
         scope.__enter__()
         self._scope = scope
-        # Only now: a span is active in the scope in which it was made.
+        # Made only now: a span is active in the scope in which it is made.
         span = self._make_span()
         span.__enter__()
         self._span = span
@@ -68,7 +68,7 @@ class AroundTracedStep(AroundStep):
                     self._span.set_data(name, value)
             self._span.__exit__(*exception)
         if self._scope is not None:
-            # Without the exception, which a generator would raise again.
+            # End without the exception, which a generator would raise again.
             self._scope.__exit__(None, None, None)
         super().__exit__(*exception)
 
@@ -90,6 +90,6 @@ def usage_data(used: ModelUsage) -> dict[str, Any]:
     if used.models:
         data["gen_ai.request.model"] = ", ".join(used.models)
     if used.unpriced_calls < used.calls:
-        # In US dollars, whatever the name says.
+        # The name speaks of tokens, but Sentry expects US dollars.
         data["gen_ai.cost.total_tokens"] = float(used.cost_usd)
     return data

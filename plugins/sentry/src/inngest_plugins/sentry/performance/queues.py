@@ -1,4 +1,4 @@
-"""Sent events as Sentry's Queues view knows them: spans, and trace headers inside the events."""
+"""Sent events for Sentry's Queues view: a span each, and trace headers inside the event."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def body_size(events: Iterable[inngest.Event]) -> int | None:
 
 
 def destination_of(names: Iterable[str]) -> str:
-    """Return the queue that events of these names stand in, as sender and receiver call it."""
+    """Return the queue's name for events of these names, the same for sender and receiver."""
     return ", ".join(dict.fromkeys(names))
 
 
@@ -70,7 +70,7 @@ def end_publish(send: Send) -> None:
 def _carrier(span: Span) -> Mapping[str, Any] | None:
     """Return the headers of a span; None outside of a transaction, where nothing is recorded.
 
-    There the only trace is the one that a process begins with, and all runs would end up in it.
+    There the current trace is the process's own, and all runs would end up in it.
     """
     headers = dict(span.iter_headers())
     carrier = Carrier.from_data(

@@ -107,7 +107,7 @@ class RequestTrace:
         self.transaction.__enter__()
 
     def begin_replay(self, call: Call) -> None:
-        """The function begins to replay what is memoized, if anything is."""
+        """Begin the span of the replay, if anything is memoized."""
         if call.memo_count and self.transaction.sampled:
             self._replay = self.transaction.start_child(
                 op="inngest.memoization", name="memoization", origin=ORIGIN
@@ -115,7 +115,7 @@ class RequestTrace:
             self._replay.set_data("inngest.memoized_steps", call.memo_count)
 
     def end_replay(self) -> None:
-        """All memoized steps have been replayed."""
+        """End the span of the replay."""
         if self._replay is not None:
             self._replay.finish()
             self._replay = None
@@ -133,7 +133,7 @@ class RequestTrace:
         return span
 
     def close(self, status: str) -> None:
-        """End the transaction with what the request came to."""
+        """End the transaction with the request's status."""
         self.end_replay()
         self.transaction.set_status(status)
         self.transaction.__exit__(None, None, None)
@@ -149,7 +149,7 @@ class RequestTrace:
         data("messaging.batch.message_count", len(call.events))
         data("inngest.run.id", call.run_id)
         if not first:
-            # The message was received once: only then do latency and size mean something.
+            # Latency and size belong to the first request only: the event arrived once.
             return
         size = body_size(call.events)
         if size is not None:
@@ -159,7 +159,7 @@ class RequestTrace:
 
 
 def _drop_http_transaction() -> None:
-    """Let the web framework's transaction of this request go: it would stand beside ours.
+    """Drop the web framework's transaction of this request, which would double ours.
 
     It is named after the endpoint that serves all functions, and has a trace of its own. One that
     user code began is not the framework's: it stands around an engine in the same process.

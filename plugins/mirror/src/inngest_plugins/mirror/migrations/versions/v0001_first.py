@@ -1,4 +1,4 @@
-"""Tables for runs, tags, steps, attempts and log lines."""
+"""The first migration: tables for runs, tags, steps, attempts and log lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exception passes on: the errors that it was raised from."""
+"""The errors that an exception was raised from, and so reports once more."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 _CAUSE: Any = BaseException.__dict__["__cause__"]
 _CONTEXT: Any = BaseException.__dict__["__context__"]
 _IS_SUPPRESSED: Any = BaseException.__dict__["__suppress_context__"]
-"""How these are read whatever the exception's class makes of the names."""
+"""Read the real attributes: an exception's class may define these names anew."""
 
 
-def passed_on_by(error: BaseException) -> Iterator[BaseException]:
-    """Go through an error and what was raised `from` it or `from None` while it was handled.
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and each error behind it by `raise ... from` or `from None`.
 
-    That is the same failure in the user's words. An error that only happened while another was
-    handled is a new one.
+    These are the same failure in the user's words. An error that only happened while another was
+    handled is a new failure.
     """
     seen: set[int] = set()
     current: BaseException | None = error

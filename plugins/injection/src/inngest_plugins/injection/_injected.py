@@ -1,4 +1,4 @@
-"""The services that code received, so that none of them leaves as data."""
+"""Finds services in results, so that none of them is serialised."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from ._types import name_of
 
 _DATA = (str, bytes, int, float, complex, tuple, frozenset, type(None))
-"""Equal values of these may be one object by chance, so that identity says nothing."""
+"""Types of which Python may share one object for equal values, so identity proves nothing."""
 
 
-class Given:
-    """The services that a step's or a request's code received, by identity.
+class InjectedObjects:
+    """The services that the code of a step or of a request has received, by identity.
 
-    The objects are kept, so that no other object can get the identity of one.
+    The objects are kept alive, so that no other object can get the `id()` of one.
     """
 
     __slots__ = ("_objects",)
@@ -32,7 +32,7 @@ class Given:
                 self._objects[id(value)] = value, service
 
     def find(self, value: object) -> tuple[str, tuple[object, ...]] | None:
-        """Look for a given object in a value, its dicts, lists and tuples.
+        """Look for an injected object in a value, its dicts, lists and tuples.
 
         Returns:
             The name of its type and the keys that lead to it, or None.

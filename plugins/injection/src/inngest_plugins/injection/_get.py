@@ -1,4 +1,4 @@
-"""`get` and `aget`: how functions, steps and hooks ask for services."""
+"""`get` and `aget`: functions, steps and hooks get services."""
 
 from __future__ import annotations
 
