@@ -1,4 +1,4 @@
-"""Says that the extra is missing before anything of it is imported."""
+"""Requires the extra `otel` before its libraries are imported."""
 
 from inngest_plugins.core import require_extra
 

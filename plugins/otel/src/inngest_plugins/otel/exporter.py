@@ -1,4 +1,4 @@
-"""Spans inside of Inngest's own trace view."""
+"""`InngestSpanExporter`: shows spans in Inngest's own trace view."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from inngest_plugins.otel.replay.origins import Origin, origin_of
 PATH: Final = "/v1/traces/userland"
 _HEADERS: Final = {"content-type": "application/x-protobuf"}
 _MAX_BYTES: Final = 8 * 1024 * 1024
-"""What the endpoint takes in one request."""
+"""The most bytes that the endpoint takes in one request."""
 
 _logger = logging.getLogger("inngest_plugins.otel")
 
@@ -102,18 +102,18 @@ def _placed(span: ReadableSpan) -> ReadableSpan | None:
         attributes["inngest.step.attempt"] = origin.ledger.attempt
     parent = span.parent
     if parent is not None and _is_shown(parent.span_id):
-        # The engine compares the length of an OTLP parent id with that of its base64 text, and so
-        # takes none; this attribute is what it goes by.
+        # The engine accepts no OTLP parent id, as it compares its length with that of its base64
+        # text. It reads this attribute instead.
         attributes["inngest.step.parentSpanId"] = f"{int(parent.span_id):016x}"
     status = span.status
     if status.status_code is StatusCode.UNSET:
-        # Shown as still running otherwise.
+        # Without a status the engine shows the span as still running.
         status = Status(StatusCode.OK)
     return rewritten(span, attributes=attributes, status=status)
 
 
 def _is_shown(span_id: int) -> bool:
-    """Return whether the engine has the span: user code's yes, the plugin's own no."""
+    """Return whether the engine shows the span: user code's, but not the plugin's own."""
     return isinstance(origin_of(span_id), Origin)
 
 

@@ -1,4 +1,4 @@
-"""Log records that know the run they belong to."""
+"""`RunLogFilter`: adds the run, trace and span to log records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin: its options, and what each hook sets in motion."""
+"""`OpenTelemetryPlugin`: its options, and what each hook does."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class OpenTelemetryPlugin(Plugin):
         self._capture_payloads = capture_payloads
         self._exception_messages = exception_messages
         self._continue_traces = continue_traces
-        # Looked up anew each time: a provider may be set long after the plugin is made.
+        # Looked up each time, as a provider may be set long after the plugin is made.
         self._tracing: Followed[TracerProvider, Tracer] = Followed(
             tracer_provider, trace.get_tracer_provider, no_tracer_provider, _tracer_of
         )
@@ -110,7 +110,7 @@ class OpenTelemetryPlugin(Plugin):
         self._profiles = Profiles(self)
 
     def hook_functions(self) -> Mapping[str, Sequence[Any]]:
-        """Return the hooks; those of the answer only if spans are sent before it."""
+        """Return the hooks; `before_response` and `step_delivered` only if spans are sent there."""
         hooks = super().hook_functions()
         if self._inngest_traces:
             return hooks
@@ -182,7 +182,7 @@ class OpenTelemetryPlugin(Plugin):
         ).end()
 
     def step_reached(self, call: Call, step: Step) -> None:
-        """Note that a step which does not run here ends the code that reached it."""
+        """Note that a step which does not run here interrupts the code that reached it."""
         if step.status in _ENDING:
             ledger = call.get(LEDGER)
             if ledger is not None:
@@ -202,7 +202,7 @@ class OpenTelemetryPlugin(Plugin):
         return _NOTHING if request is None else RunningStep(request, step)
 
     def after_execution(self, call: Call) -> None:
-        """The function's code is over."""
+        """Note that the function's code has ended."""
         request = call.get(REQUEST)
         if request is None:
             return
@@ -211,7 +211,7 @@ class OpenTelemetryPlugin(Plugin):
             request.ledger.in_body = False
 
     def transform_output(self, call: Call, outcome: Outcome) -> None:
-        """Note what the step or the function came to."""
+        """Note how the step or the function ended."""
         request = call.get(REQUEST)
         if request is None:
             return
@@ -240,7 +240,7 @@ class OpenTelemetryPlugin(Plugin):
         return _send_spans(call, request)
 
     def step_delivered(self, call: Call, step: Step) -> Awaitable[None] | None:
-        """Send the spans that have ended to the engine: it has the step's result."""
+        """Send the spans that have ended to the engine, which has the step's result now."""
         request = call.get(REQUEST)
         return None if request is None else _send_spans(call, request)
 

@@ -1,1 +1,1 @@
-"""What nothing else of the plugin is below: ids, names, spans rewritten, requests' bodies."""
+"""The plugin's foundations: ids, attribute names, options, providers, rewritten spans."""

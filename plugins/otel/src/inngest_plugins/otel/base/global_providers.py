@@ -1,4 +1,4 @@
-"""What is made from a provider: the one that was given, or whichever is the global one now."""
+"""Follows OpenTelemetry's global providers, which an app may set at any time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _METERS: Final[object] = getattr(metrics, "_internal", None)
 
 
 class Followed(Generic[P, T]):
-    """Something made from a provider, made anew when the global provider is another one.
+    """An object made from a provider, and made again when the global provider changes.
 
-    Applications set the global providers when they like, also after the client is built.
+    Applications may set the global providers after the client is built.
 
     Args:
-        given: the provider to use whatever the global one is, or None.
+        given: the provider to use instead of the global one, or None.
         current: returns the global one.
-        is_unset: tells cheaply that nobody has set a global one; False when it cannot tell.
-        make: makes the thing; called once for a provider.
+        is_unset: a fast check that no global one is set; False when it cannot tell.
+        make: makes the object; called once for each provider.
     """
 
     __slots__ = ("_current", "_given", "_is_unset", "_known", "_make")
@@ -46,7 +46,7 @@ class Followed(Generic[P, T]):
         return self._current() if self._given is None else self._given
 
     def get(self) -> T | None:
-        """Return the thing, None when nobody has set a provider that does anything."""
+        """Return the object, or None when no provider that does anything is set."""
         known, provider = self._known, self._given
         if provider is None:
             if known is not None and known[1] is None and self._is_unset():
@@ -58,9 +58,9 @@ class Followed(Generic[P, T]):
         return known[1]
 
 
-# Until a provider is set, `get_tracer_provider()` and `get_meter_provider()` look into the
-# environment each time, which costs a request more than all else of the plugin then. They have been
-# asked once before these are.
+# Until a provider is set, `get_tracer_provider()` and `get_meter_provider()` read the environment
+# at each call, which would be most of the plugin's cost. So they are called once, and after that
+# these two checks are.
 
 
 def no_tracer_provider() -> bool:

@@ -1,4 +1,4 @@
-"""Trace and span ids that every request of a run derives alike."""
+"""Derives trace and span ids that are the same in every request of a run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _TRACE_ID: Final = 16
 
 
 def derived_span_id(*seed: str) -> int:
-    """Derive a span id from what it must depend on."""
+    """Derive a span id from values."""
     return _derived(_SPAN_ID, seed)
 
 
 _MASK = 2**64 - 1
 _STRIDE = 0x9E3779B97F4A7C15
-"""Odd, so that the ids of 2**64 siblings differ; the golden ratio, so that they spread."""
+"""Odd, so that 2**64 siblings have different ids; the golden ratio, so that ids are spread."""
 
 
 class SpanIds:
-    """The ids of spans that are told apart by their order.
+    """The ids of spans that differ only by their order.
 
     Args:
-        *seed: what the ids must depend on besides.
+        *seed: further values that the ids depend on.
     """
 
     __slots__ = ("_next",)
@@ -39,14 +39,14 @@ class SpanIds:
 
 
 def derived_trace_id(*seed: str) -> int:
-    """Derive a trace id from what it must depend on."""
+    """Derive a trace id from values."""
     return _derived(_TRACE_ID, seed)
 
 
 _HASHES: Final = {
     size: blake2b(digest_size=size, person=b"inngest-otel") for size in (_SPAN_ID, _TRACE_ID)
 }
-"""Never updated, only copied, which costs less than to make them anew."""
+"""Never updated, only copied: that is faster than making new ones."""
 
 
 def _derived(size: int, seed: tuple[str, ...]) -> int:

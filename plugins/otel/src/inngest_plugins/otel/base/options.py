@@ -1,15 +1,15 @@
-"""The plugin's options, checked where they are given: later, observers only write to the log."""
+"""Checks the plugin's options when it is built, as later errors would only be logged."""
 
 from __future__ import annotations
 
 
 def check_provider(option: str, provider: object, method: str) -> None:
-    """Refuse what cannot provide.
+    """Refuse an object that is not a provider.
 
     Args:
         option: its name.
-        provider: an object, or None for the global one.
-        method: what it must have.
+        provider: the object, or None for the global one.
+        method: the method that it must have.
 
     Raises:
         TypeError: names the option and the method.

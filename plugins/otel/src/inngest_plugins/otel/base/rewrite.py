@@ -1,4 +1,4 @@
-"""Ended spans with a few fields changed."""
+"""Copies of ended spans with a few fields changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When spans began, as far as this process or the run's id tells."""
+"""When spans and runs began, as far as this process or the run's id says."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from inngest_plugins.core import ulid_time
 from inngest_plugins.otel.base.rewrite import context_of
 
 Forward = Callable[[ReadableSpan], None]
-"""Hands a span on to the processors behind the replay-safe one."""
+"""Passes a span to the processors behind the replay-safe one."""
 
 
 class StartTimes:
     """Start times of spans that a step cut off, for the request that will end them.
 
-    A later request starts such a span anew. If it comes to the same process, the true start is
-    still here; the oldest entries go when there are too many.
+    A later request starts such a span again. If it runs in the same process, the true start is
+    still here. The oldest entries are dropped when there are too many.
 
     Args:
         limit: how many spans to remember.
@@ -51,7 +51,7 @@ class StartTimes:
 
 
 def started_ns(run_id: str) -> int | None:
-    """Return when a run was created, in nanoseconds since the epoch; None if no ULID tells it."""
+    """Return when a run was created, in nanoseconds since the epoch; None if its id is no ULID."""
     milliseconds = ulid_time(run_id)
     return None if milliseconds is None else milliseconds * 1_000_000
 

@@ -1,1 +1,1 @@
-"""Which spans of a replayed function are new, and providers that export only those."""
+"""Decides which spans of a replayed function are new, and exports only those."""

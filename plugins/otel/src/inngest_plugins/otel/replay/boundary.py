@@ -1,16 +1,16 @@
 """Which code of a request is new, and which ran in an earlier request already.
 
 A durable function runs from the top in every request. What is new in a request begins where the
-result of the step that led to this request has just been handed over. In straight-line code that
-is everything after the last memo. In a `group.parallel` each branch has a frontier of its own, so
+function gets the result of the step that led to this request. In straight-line code that is
+everything after the last memo. In a `group.parallel` each branch has a frontier of its own, so
 every point of the code carries a *round*: how many times the engine had to come back before the
 code could get there.
 
 * Straight-line code: each consumed memo is one round.
 * A branch starts with the round of the point where its group starts; a group ends with the highest
-  round among its branches. In WAIT mode the engine comes back once all ops that it was told of are
-  done, so the branches advance in lockstep, and a point is new if its round is the highest one of
-  the request.
+  round among its branches. In WAIT mode the engine comes back once all reported ops are done, so
+  the branches advance in lockstep, and a point is new if its round is the highest one of the
+  request.
 * In RACE mode the engine comes back after every op. The whole group counts as one round, and within
   it a point is new if the latest of the steps before it (in the engine's order of completion) is
   the one that led to this request.
@@ -57,8 +57,8 @@ class Stretch:
     """Straight-line code: the function's body, or one branch of a group.
 
     Attributes:
-        interrupted: whether a step has ended it in this request. What ends from here on does so
-            because its frames are let go of.
+        interrupted: whether a step has interrupted it in this request. What ends after that ends
+            only because Python discards its frames.
     """
 
     __slots__ = ("interrupted", "mark", "order", "race_round", "round")
@@ -75,7 +75,7 @@ class ReplayBoundary:
     """Follows the function's way through its memos during one request.
 
     Args:
-        consumed: hashed ids of the memos handed over so far; grows while the function runs.
+        consumed: hashed ids of the memos that the function has got so far; grows while it runs.
         completion: reads the engine's order of completion; called at most once, and only when the
             function has a RACE group. Returns None when it is not known, in which case all
             branches of the group count as new.
@@ -91,10 +91,10 @@ class ReplayBoundary:
         self._frame = frame = Stretch(_START, 0, None)
         self._here: tuple[Stretch | None, int, Point] = (frame, 0, _START)
         self.front = 0
-        """The highest round reached so far: what lies below it is not new."""
+        """The highest round reached so far. Code of a lower round is not new."""
 
     def release(self) -> None:
-        """Let go of the request; no group is entered any more."""
+        """Drop the reference to the request; no group is entered any more."""
         self._read_completion = _unknown
 
     @property
@@ -103,7 +103,7 @@ class ReplayBoundary:
         return self._frame
 
     def interrupt(self) -> None:
-        """A step ends the code that the function is in now."""
+        """Note that a step interrupts the code that the function is in now."""
         self._frame.interrupted = True
 
     def point(self) -> Point:

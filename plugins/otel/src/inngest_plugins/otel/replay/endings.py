@@ -1,4 +1,4 @@
-"""Why a span of the function's body ends: its code got there, or was let go of."""
+"""Why a span of the function's body ends: by its own code, by an interrupt, or by Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 
 class _Collecting(threading.local):
-    """Whether the garbage collector is at work in this thread."""
+    """Whether the garbage collector is running in this thread."""
 
     active: bool = False
 
@@ -20,7 +20,7 @@ _collecting = _Collecting()
 
 
 def watch_collector() -> None:
-    """Have the garbage collector say when it is at work; only the first call counts."""
+    """Watch when the garbage collector runs; only the first call counts."""
     if _note_collection not in gc.callbacks:
         gc.callbacks.append(_note_collection)
 
@@ -42,7 +42,7 @@ def _type_of_aclose() -> type:
 
 
 _CLOSING: Final = _type_of_aclose()
-"""What the event loop makes a task of to close an async generator that nobody holds."""
+"""The type of the awaitable with which the event loop closes an async generator."""
 
 
 def is_control_flow(error: object) -> bool:
@@ -51,7 +51,7 @@ def is_control_flow(error: object) -> bool:
     The SDK does so with exceptions of its own that are no `Exception`, so that user code does not
     catch them.
     """
-    # By type: `isinstance` may ask an exception of the user for its `__class__`.
+    # By type, as `isinstance` may run a `__class__` property of the user's exception.
     kind = type(error)
     return (
         issubclass(kind, BaseException)
@@ -61,7 +61,7 @@ def is_control_flow(error: object) -> bool:
 
 
 def is_runtime_closing(error: object) -> bool:
-    """Return whether the garbage collector or the event loop ends this, whenever they like.
+    """Return whether the garbage collector or the event loop ends this, at a moment of their own.
 
     Args:
         error: the exception that is being handled. A generator is closed by a `GeneratorExit`.
@@ -81,7 +81,7 @@ def _in_closing_task() -> bool:
 
 
 def is_letting_go(error: object) -> bool:
-    """Return whether this ends because its frame or its object is let go of.
+    """Return whether this ends because Python discards its frame or its object.
 
     Args:
         error: the exception that is being handled.

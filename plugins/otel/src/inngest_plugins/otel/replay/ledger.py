@@ -1,4 +1,4 @@
-"""The spans of one request of a run, and which of them leave the process."""
+"""Decides which spans of a request are exported, and when: the request's ledger."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from inngest_plugins.otel.replay.origins import Origin, Scope, SpanId
 
 
 class Verdict(Enum):
-    """What became of a request, as far as the spans of the function's body go."""
+    """How a request ended, as far as it matters for spans of the function's body."""
 
     ADVANCED = auto()
     """The run goes on: a later request replays this code."""
     ENDED = auto()
     """The function returned, or failed for good."""
     FAILED_ATTEMPT = auto()
-    """The function failed and will be tried again: its new code really ran, and will again."""
+    """The function failed and will be tried again: its new code ran, and will run again."""
     REPEATED = auto()
-    """A step failed and will be tried again, or the request broke off. The body's new code was but
-    the way there, and the next request is on the same way."""
+    """A step failed and will be tried again, or the request broke off. The next request runs the
+    body's new code again on its way to the same step."""
 
 
 _FUNCTION_ENDED = frozenset({Verdict.ENDED, Verdict.FAILED_ATTEMPT})
@@ -65,7 +65,7 @@ class Ledger:
         completion: reads the engine's order of completion off the request.
         keep_messages: whether the texts of exceptions may leave the process.
         trace_headers: the engine's trace headers, lower-case names.
-        gathers: whether the spans of user code are gathered for the engine's own trace view.
+        gathers: whether the spans of user code are collected for the engine's own trace view.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Ledger:
         key = (parent_id, name)
         siblings = self._siblings.get(key)
         if siblings is None:
-            # A request that is over has forgotten which ids it gave.
+            # A request that has ended no longer knows which ids it gave.
             late = ("late",) if self.closed else ()
             siblings = SpanIds(self.run_id, f"{parent_id:x}", name, *late)
             self._siblings[key] = siblings
@@ -158,7 +158,7 @@ class Ledger:
         """
         self._step_ran = True
         if not issubclass(type(error), inngest.NonRetriableError | inngest.RetryAfterError):
-            # The SDK lets these two pass on to the function, and ends the request for all else.
+            # The SDK raises these two in the function, and ends the request for all other errors.
             self.boundary.interrupt()
 
     def ended(
@@ -186,7 +186,7 @@ class Ledger:
         after_step = self._step_ran
         ended = _Ended(span, origin, point, after_step, error, starts, forward)
         if self._verdict is not None:
-            # A task that outlived its request: nothing is left to wait for.
+            # The span is of a task that outlived its request: there is nothing to wait for.
             self._pending = [ended]
             self._settle(self._verdict)
             return
@@ -205,12 +205,12 @@ class Ledger:
             starts.remember(span)
 
     def _is_abandoned(self, error: BaseException | None, origin: Origin) -> bool:
-        """Return whether a span ends because nobody holds what it is in any more.
+        """Return whether a span ends only because Python discards the code that it is in.
 
-        Where a step interrupts the function, its generators and objects go with its frames. Where
-        it goes on, the garbage collector and the event loop close them when they like, which is
-        another place in each request. Only the request in which the function ends knows that they
-        were left for good.
+        Where a step interrupts the function, its generators and objects are discarded with its
+        frames. Where it goes on, the garbage collector and the event loop close them later, in each
+        request at another place. Only the request in which the function ends knows that they were
+        left for good.
         """
         started_in = origin.stretch
         interrupted = (
@@ -234,10 +234,10 @@ class Ledger:
             self._settle(self._verdict)
 
     def close(self, verdict: Verdict, raised: BaseException | None = None) -> None:
-        """Export what this request adds to the trace. Only the first call counts.
+        """Export the spans that this request adds to the trace. Only the first call counts.
 
         Args:
-            verdict: what became of the request.
+            verdict: how the request ended.
             raised: the exception that the function ended with.
         """
         if self._verdict is not None:
@@ -256,15 +256,15 @@ class Ledger:
         if self._pending or self._cut_off:
             self.boundary.point()
             self._settle(self._verdict)
-        # Ids outlive the request, in exemplars of the user's metrics for one. They must not keep
-        # more of it alive than a span that ends late is judged by.
+        # Ids outlive the request, for instance in exemplars of the user's metrics. So keep only
+        # what is needed to judge a span that ends late.
         self._raised = None
         self._siblings.clear()
         self.boundary.release()
 
     def _settle(self, verdict: Verdict) -> None:
         pending, self._pending = self._pending, []
-        # What began before this request was seen to start by an earlier one, if in this process.
+        # An earlier request has seen these spans start, if it ran in this process.
         for span, begun, starts in self._cut_off:
             if self.boundary.is_new(begun, ended=True):
                 starts.remember(span)
@@ -293,8 +293,8 @@ class Ledger:
     def _export_attempt(self, new: list[_Ended]) -> None:
         """Export what a failed attempt of the function did, under ids of its own.
 
-        Spans that began in an earlier request are left to the attempt that counts: the children
-        that they have by now hang from the id that they will have there.
+        Spans that began in an earlier request are left to the attempt that counts. Their children
+        already refer to the id that they will have there.
         """
         own = [e for e in new if e.origin.begun is not None and self._began_here(e.origin.begun)]
         ids = {

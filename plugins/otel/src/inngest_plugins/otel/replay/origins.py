@@ -1,4 +1,4 @@
-"""Where a span comes from, which travels with its id."""
+"""Where a span comes from: kept on its id, which reaches the span processor unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inngest_plugins.otel.replay.boundary import Point, Stretch
 
 
 class RequestSpans(Protocol):
-    """The spans of one request, as what meets one of them later sees it.
+    """The ledger of a request, as the span processor sees it later.
 
     Attributes:
         attempt: the attempt that the request is.
@@ -32,7 +32,7 @@ class RequestSpans(Protocol):
 
 
 class Scope(Enum):
-    """Which of the user's code started a span."""
+    """Which part of the user's code started a span."""
 
     STEP = "step"
     """A step's handler, which runs once for each attempt and is never replayed."""
@@ -88,10 +88,10 @@ class OwnOrigin:
 class SpanId(int):
     """A span id that knows the span's origin.
 
-    The id is the one thing of a span that the tracing SDK takes from outside and hands to the span
+    The id is the only part of a span that the tracing SDK takes from outside and passes to the span
     processor unchanged, also when the span ends in another thread or after the request. A table
-    from spans to origins would need to be cleaned up, and could not tell apart two requests of one
-    run in one process, whose replayed spans have the same ids.
+    from ids to origins would need a clean-up, and could not distinguish two requests of one run in
+    one process, whose replayed spans have the same ids.
     """
 
     origin: Origin | OwnOrigin

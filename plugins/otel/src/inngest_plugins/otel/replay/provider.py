@@ -29,9 +29,9 @@ P = TypeVar("P", bound=trace.TracerProvider)
 
 
 class _Starting(threading.local):
-    """What the sampler saw of the span that this thread is starting.
+    """The span that this thread is starting, as the sampler saw it.
 
-    A tracer asks the sampler and then the id generator, in one go; only the sampler is told the
+    A tracer calls the sampler and directly after it the id generator. Only the sampler gets the
     span's name and context.
     """
 
@@ -40,10 +40,10 @@ class _Starting(threading.local):
 
 
 class _Assigned(threading.local):
-    """The ids that the next span of this thread gets.
+    """The ids for the next span of this thread.
 
-    No context variable: a span is started without a switch between, and a generator that the
-    garbage collector closes meanwhile may start and end spans of its own.
+    This is thread-local and not a context variable: no task switch comes in between, and a
+    generator that the garbage collector closes meanwhile may start and end spans of its own.
     """
 
     ids: tuple[SpanId, int | None] | None = None
@@ -73,7 +73,7 @@ class AssignedIds:
 
 
 class ReplaySafeIdGenerator(IdGenerator):
-    """Gives spans of a run ids that every request of the run derives alike.
+    """Gives spans of a run ids that are the same in every request of the run.
 
     Outside of runs, ids come from the generator it wraps.
 
@@ -111,13 +111,13 @@ class ReplaySafeIdGenerator(IdGenerator):
         return current[0].next_trace_id()
 
     def is_trace_id_random(self) -> bool:
-        """Tell what the wrapped generator tells; derived ids are spread as evenly."""
+        """Return what the wrapped generator returns; derived ids are spread as evenly."""
         # Absent before opentelemetry-sdk 1.37.
         tell = getattr(self._inner, "is_trace_id_random", None)
         return tell is not None and bool(tell())
 
     def sampler(self, inner: Sampler) -> Sampler:
-        """Return a sampler that decides like `inner` and tells this generator the span's name.
+        """Return a sampler that decides like `inner`, and passes the span's name to this generator.
 
         Without it, ids are derived from the order of the spans alone, so that a span which is there
         in one request and not in the next shifts the ids of its siblings.
@@ -166,12 +166,12 @@ class ReplaySafeSpanProcessor(SpanProcessor):
     def __init__(self, inner: SpanProcessor) -> None:
         self._inner = inner
         self._forward = inner.on_end
-        # Experimental in OpenTelemetry, so that processors may lack it.
+        # Experimental in OpenTelemetry, so processors may lack it.
         self._ending: Any = getattr(inner, "_on_ending", None)
         self.starts = StartTimes()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Tell the inner processor."""
+        """Pass the start on to the inner processor."""
         self._inner.on_start(span, parent_context=parent_context)
 
     def _on_ending(self, span: Span) -> None:
@@ -179,7 +179,7 @@ class ReplaySafeSpanProcessor(SpanProcessor):
             self._ending(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Pass the span on, now, later or never."""
+        """Pass the span on now, at the end of its request, or never."""
         origin = origin_of(context_of(span).span_id)
         if isinstance(origin, Origin):
             origin.ledger.ended(span, origin, self.starts, self._forward)
@@ -247,15 +247,14 @@ def _several() -> SpanProcessor:
 
 
 def make_replay_safe(provider: P) -> P:
-    """Make a tracer provider replay-safe that exists already, and return it.
+    """Make an existing tracer provider replay-safe, and return it.
 
     Replaces its sampler, id generator and span processor by ones that wrap them, also in the
     tracers that it has handed out, so that instrumentation set up earlier is covered too. Doing it
     again changes nothing.
 
-    A span processor alone would not do: when a span ends, the ids that its children and other
-    services know it by are long given out, so they must be the same in every request from the
-    start.
+    A span processor alone is not enough: when a span ends, its children and other services have had
+    its id for long, so the id must be the same in every request from the start.
 
     Args:
         provider: a `TracerProvider` of `opentelemetry-sdk`, such as the one that
@@ -335,5 +334,5 @@ def _is_safe(provider: TracerProvider) -> bool:
 
 
 def _tracers_of(provider: TracerProvider) -> list[Any]:
-    """Return the tracers handed out; older SDKs keep no list, and hand out one each time."""
+    """Return the tracers that the provider has given out. Older SDKs keep no list of them."""
     return list(getattr(provider, _TRACERS, {}).values())

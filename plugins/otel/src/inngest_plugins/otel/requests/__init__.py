@@ -1,1 +1,1 @@
-"""The spans and the measurements of one request, its steps and its sends."""
+"""One traced request: its spans and metrics, and those of its steps and sends."""

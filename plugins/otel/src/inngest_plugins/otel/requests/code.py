@@ -1,4 +1,4 @@
-"""Where a function is written, in the words of OpenTelemetry's conventions."""
+"""Where a function is written: the `code.*` attributes of OpenTelemetry's conventions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is recorded of a request once it is over."""
+"""Records the metrics of a request at its end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Measures:
         self._made = Instruments(provider, scope, version)
 
     def record(self, request: Request) -> None:
-        """Record what a request came to."""
+        """Record a request that has ended."""
         made, call, context = self._made, request.call, request.context
         labels = request.profile.labels
         made.request_duration.record(

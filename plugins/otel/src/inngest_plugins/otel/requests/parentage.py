@@ -1,4 +1,4 @@
-"""Which trace a request belongs to, and under which span it hangs."""
+"""Decides which trace a request belongs to, and which span is its parent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from inngest_plugins.otel.requests.carrier import (
 
 
 class Parentage(NamedTuple):
-    """Where a request's span goes.
+    """The place of a request's span.
 
     Attributes:
         context: the context to start it in.
@@ -53,10 +53,10 @@ def parentage_of(
 
     Args:
         call: the request.
-        carriers: what came along with the triggering events.
+        carriers: the carriers of the triggering events.
         continue_traces: whether a triggered run continues its producer's trace.
         assume_parent: whether the provider cannot start a trace with a given id, so that the trace
-            has to hang from a span that is made up.
+            needs an invented parent span.
         sampler: decides whether such a trace is sampled; None: it is.
     """
     producers = [found for found in map(span_context_in, carriers) if found is not None]
@@ -93,9 +93,9 @@ def parentage_of(
 
 
 def _links_to_deferral(call: Call) -> list[Link]:
-    """Return the links to what deferred this run, for its first request.
+    """Return links to the span that deferred this run, for the run's first request.
 
-    The app that did has no such plugin: the engine's span of the deferral is all there is.
+    They are for deferrals of an app without this plugin: only the engine has a span of those.
     """
     by = call.deferred_by
     if by is None or by.traceparent is None or call.memo_count or call.target is not None:
@@ -113,7 +113,7 @@ def _failed_run(call: Call) -> str | None:
 
 
 def _assumed_parent(run_id: str, trace_id: int, sampler: Sampler | None) -> SpanContext:
-    """Make up the span that a run hangs under when nothing says and no id can be set."""
+    """Return an invented parent for a run whose trace id cannot be set in another way."""
     sampled = True
     if sampler is not None:
         result = sampler.should_sample(Context(), trace_id, "run", SpanKind.CONSUMER, {}, [])

@@ -1,4 +1,4 @@
-"""What all requests of a function have in common, worked out once."""
+"""What all requests of a function have in common, computed once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inngest_plugins.otel.requests.code import code_of
 Labels = Mapping[str, str]
 
 MAX_LABELS: Final = 256
-"""Sets of metric attributes that are kept for a function; more are made anew each time."""
+"""The most sets of metric attributes that are kept for a function."""
 
 
 class Profile:
@@ -69,7 +69,7 @@ class Profile:
         """Return the attributes of a measurement: those of the function, and some more.
 
         Args:
-            *pairs: names and values in turns. The values must come from a small set.
+            *pairs: names and values in turn. The values must come from a small set.
         """
         found = self._labels.get(pairs)
         if found is None:
@@ -83,7 +83,7 @@ class Profiles:
     """The profiles of the functions that are alive.
 
     Args:
-        observer: the plugin that asks.
+        observer: the plugin, which is not one of the others.
     """
 
     __slots__ = ("_known", "_observer")

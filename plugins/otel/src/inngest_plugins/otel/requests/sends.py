@@ -14,7 +14,7 @@ _PRODUCER: CallKey[Span] = CallKey("otel.producer")
 
 
 def begin_send(send: Send, tracer: Tracer) -> None:
-    """Start the span of a send, and have the events carry the trace along."""
+    """Start the span of a send, and put the trace into the events."""
     kinds = {event.name for event in send.events}
     attributes: dict[str, str | int] = {
         "messaging.system": "inngest",

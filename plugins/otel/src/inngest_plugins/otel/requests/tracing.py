@@ -1,4 +1,4 @@
-"""Beginning the trace of a request."""
+"""Begins the trace of a request."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def begin_trace(
     inngest_traces: bool,
     capture_payloads: bool,
 ) -> None:
-    """Start a request's span in the run's trace, and keep books on the spans of user code.
+    """Start a request's span in the run's trace, and the ledger for the spans of user code.
 
     Args:
         request: the request.
         tracer: makes its span.
         provider: where the tracer is from.
-        carriers: what came along with the triggering events.
+        carriers: the carriers of the triggering events.
         continue_traces: see `OpenTelemetryPlugin`.
         inngest_traces: see there.
         capture_payloads: see there.
