@@ -1,1 +1,1 @@
-"""What `real_engine.py` is made of: services that can go away, and what is counted afterwards."""
+"""The parts of `real_engine.py`: services that can go away, workers, and the counts at the end."""

@@ -1,4 +1,4 @@
-"""What is counted when all is over: lost, doubled, wrong, leaked, traces, Sentry's events."""
+"""Counts at the end: what was lost, doubled, wrong or leaked, traces, and Sentry's events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts workers at once: a process that has imported their libraries, and forks.
+"""Starts workers quickly: a process that has imported their libraries, and forks.
 
 A worker imports for some seconds. Where one is killed every few seconds, workers would do little
 else. What is forked is the state before the app is imported: no thread, no connection, no loop.

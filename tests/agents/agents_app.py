@@ -92,6 +92,11 @@ class App:
         self.functions.append(function)
         return function
 
+    async def clock(self) -> int:
+        """A tool: tells the hour, and counts its calls."""
+        self.count["clock"] += 1
+        return 12
+
     async def run(self, body: Body | None = None, data: Any = None, **options: Any) -> Run:
         """Run the function that the event "go" starts, on a clock that jumps."""
         if body is not None:

@@ -46,10 +46,7 @@ def approving(timeout: timedelta, *answers: Any) -> tuple[Agent[object, str], Sc
         app.count["pay"] += 1
         return f"{euros} paid"
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> str:
         return (await agent.run("hi")).output

@@ -205,10 +205,7 @@ async def test_checkpoints_change_nothing_of_an_agent_with_parallel_tools() -> N
             capabilities=[Instrumentation(telemetry.settings), InngestDurability()],
         )
 
-        @agent.tool_plain
-        async def clock() -> int:
-            app.count["clock"] += 1
-            return 12
+        agent.tool_plain(app.clock)
 
         @agent.tool_plain
         async def shaky() -> str:

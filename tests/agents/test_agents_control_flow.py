@@ -140,10 +140,7 @@ async def test_deferred_calls_end_the_agent_run(error: Exception) -> None:
         app.count["pay"] += 1
         raise error
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> Any:
         output = (await agent.run("hi")).output
@@ -204,10 +201,7 @@ async def test_a_sub_agents_steps_cannot_hide_in_a_step() -> None:
     inner, inner_script = support(calls("clock"), returned)
     app = App()
 
-    @inner.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    inner.tool_plain(app.clock)
 
     outer, _ = support(calls("ask"), returned)
 
@@ -240,10 +234,7 @@ async def test_a_hook_that_mends_every_error_does_not_keep_the_run_from_going_on
         script.model, name="support", capabilities=[Mends(), InngestDurability()]
     )
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> Any:
         return (await agent.run("hi")).output

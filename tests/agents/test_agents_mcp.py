@@ -104,10 +104,7 @@ async def test_a_dynamic_toolset() -> None:
             app.count["shaky"] += 1
             raise OSError("no line")
 
-        @inner.tool_plain
-        async def clock() -> int:
-            app.count["clock"] += 1
-            return 12
+        inner.tool_plain(app.clock)
 
         return inner
 

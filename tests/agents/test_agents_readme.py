@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import inngest
 import pytest
 from pydantic_ai import Agent
 from tests.agents.agents_app import App, Script, calls, completed, returned
+from tests.readme import examples_of
 
 from inngest_plugins.agents import ApprovalDecision, ApprovalRequest, Approvals, InngestDurability
 from inngest_plugins.cli import load_app
@@ -21,13 +21,12 @@ from inngest_plugins.validation import EventType, ValidationPlugin
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "plugins" / "agents" / "README.md"
 
 
 async def test_the_readme_s_example_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, but for the model."""
     monkeypatch.setenv("INNGEST_DEV", "1")
-    source = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)[0]
+    source = examples_of("agents")[0]
     script = Script(calls(("weather", {"city": "Rome"})), returned)
     module: dict[str, Any] = {"scripted": script.model}
     exec(source.replace('"openai:gpt-5"', "scripted"), module)

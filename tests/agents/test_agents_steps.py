@@ -179,10 +179,7 @@ async def test_several_runs_of_an_agent_in_a_function() -> None:
     script, app = Script(calls("clock"), returned), App()
     agent = make_agent(script)
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> list[str]:
         first = await agent.run("one")
@@ -202,10 +199,7 @@ async def test_agents_in_a_group_of_the_function() -> None:
     app = App()
     one, two = (make_agent(s, name=f"agent-{n}") for n, s in enumerate(scripts))
 
-    @two.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    two.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> list[str]:
         results = await ctx.group.parallel((lambda: one.run("a"), lambda: two.run("b")))
@@ -315,10 +309,7 @@ async def test_a_tool_in_the_body_makes_steps_of_its_own() -> None:
     inner, outer, app = Script(calls("clock"), returned), Script(calls("ask"), returned), App()
     helper, agent = make_agent(inner, name="helper"), make_agent(outer)
 
-    @helper.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    helper.tool_plain(app.clock)
 
     @agent.tool(metadata={"inngest": StepConfig(durable=False)})
     async def ask(ctx: RunContext[object]) -> str:
@@ -354,10 +345,7 @@ async def test_an_agent_in_the_body_beside_a_tool_that_is_a_step() -> None:
         await asyncio.sleep(0.02 * (app.count["ask"] % 2))
         return (await helper.run("hi")).output
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> str:
         return (await agent.run("hi")).output

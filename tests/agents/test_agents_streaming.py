@@ -67,10 +67,7 @@ async def test_events_are_handled_once_each() -> None:
         capabilities=[InngestDurability(event_stream_handler=handle)],
     )
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> Any:
         return (await agent.run("hi")).output
@@ -91,10 +88,7 @@ async def test_run_stream_replays_what_was_streamed() -> None:
         streamed.model, name="support", capabilities=[InngestDurability()]
     )
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> Any:
         async with agent.run_stream("hi") as result:
@@ -145,10 +139,7 @@ async def test_iterating_over_a_run() -> None:
         script.model, name="support", capabilities=[InngestDurability()]
     )
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> Any:
         nodes: list[str] = []

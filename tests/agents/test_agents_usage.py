@@ -252,10 +252,7 @@ async def test_a_budget_stops_the_agent_at_its_next_step() -> None:
         script.model, name="support", capabilities=[InngestDurability()]
     )
 
-    @agent.tool_plain
-    async def clock() -> int:
-        app.count["clock"] += 1
-        return 12
+    agent.tool_plain(app.clock)
 
     async def body(ctx: inngest.Context) -> Any:
         return (await agent.run("hi")).output

@@ -1,14 +1,13 @@
-"""Runs that call models, in a process that is killed again and again (see test_ai_ledger.py).
+"""Runs that call models, in a process that is killed again and again (see test_ai_kills.py).
 
-Run as a script: `ai_kill_workload.py DIRECTORY URL KILLS CHECKPOINT`. It imports everything once
-and forks a process for every life. Prints one JSON document with what the engine knows at the end.
+Run as `python -m tests.ai.ai_kill_workload DIRECTORY URL KILLS CHECKPOINT`. Prints one JSON
+document with what the engine knows at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import json
 import os
 import random
@@ -22,16 +21,15 @@ from typing import Any
 
 import inngest
 import openai
+from tests.kills import finish, start_life
 
 from inngest_plugins.ai import AIPlugin, instrument
 from inngest_plugins.checkpoint import CheckpointPlugin
 from inngest_plugins.local import LocalEngine, Run, VirtualClock
 
-# Imported once, before forking: it takes longer than a life.
-importlib.import_module("inngest.fast_api")
-
 RUNS = 5
 """How many start; each invokes another."""
+EVENTS = [inngest.Event(name="kill/main", id=f"event-{n}") for n in range(RUNS)]
 MOST_CALLS = 12
 """Most calls to the model that a life makes before it is killed."""
 IN_FLIGHT = 2
@@ -91,27 +89,6 @@ def build(directory: Path, url: str, life: int, *, checkpoint: bool) -> LocalEng
     return LocalEngine(app, [main, invoked], journal=journal, clock=VirtualClock(0))
 
 
-async def live(engine: LocalEngine) -> None:
-    """Send the events (they have ids: they start as many runs however often) and finish."""
-    async with engine:
-        events = [inngest.Event(name="kill/main", id=f"event-{n}") for n in range(RUNS)]
-        await engine.send(events)
-        await engine.settle()
-
-
-def fork(engine: LocalEngine) -> int:
-    """Start one life."""
-    child = os.fork()
-    if child == 0:
-        try:
-            asyncio.run(live(engine))
-        except BaseException as error:
-            sys.stderr.write(f"{error!r}\n")
-            os._exit(1)
-        os._exit(0)
-    return child
-
-
 def let_live(child: int, log: Path, dice: random.Random) -> None:
     """Kill a life when it has called the model some times."""
     enough = log.stat().st_size + dice.randint(1, MOST_CALLS)
@@ -146,9 +123,10 @@ def torture(directory: Path, url: str, kills: int, *, checkpoint: bool) -> list[
     log = directory / "log"
     log.touch()
     for life in range(kills):
-        let_live(fork(build(directory, url, life, checkpoint=checkpoint)), log, dice)
+        engine = build(directory, url, life, checkpoint=checkpoint)
+        let_live(start_life(functools.partial(finish, engine, EVENTS)), log, dice)
     last = build(directory, url, kills, checkpoint=checkpoint)
-    _, status = os.waitpid(fork(last), 0)
+    _, status = os.waitpid(start_life(lambda: finish(last, EVENTS)), 0)
     if status:
         raise SystemExit("the last life failed")
 

@@ -6,41 +6,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import inngest
+import tests.app
 
 from inngest_plugins.ai import AIPlugin, ModelUsage, usage
 from inngest_plugins.core import StackEntry
-from inngest_plugins.local import LocalEngine, Run
+from inngest_plugins.local import Run
 
 RUN = "userland.ai"
 ATTEMPT = "inngest.ai"
 
 
-class App:
-    """A client with the plugin, and its functions; each is started by the event of its id."""
+class App(tests.app.App):
+    """An app with the plugin."""
 
     def __init__(self, *plugins: StackEntry, plugin: AIPlugin | None = None) -> None:
-        self.client = inngest.Inngest(
-            app_id="app", is_production=False, middleware=[plugin or AIPlugin(), *plugins]
-        )
-        self.functions: list[inngest.Function[Any]] = []
-
-    def function(self, fn_id: str = "fn", **options: Any) -> Callable[[Any], Any]:
-        """Register a function."""
-
-        def register(handler: Any) -> Any:
-            options.setdefault("trigger", inngest.TriggerEvent(event=fn_id))
-            function = self.client.create_function(fn_id=fn_id, **options)(handler)
-            self.functions.append(function)
-            return function
-
-        return register
-
-    async def run(self, name: str = "fn", **data: Any) -> Run:
-        """Run a function to its end."""
-        async with LocalEngine(self.client, self.functions, retry_interval=0.01) as engine:
-            run = await engine.run(inngest.Event(name=name, data=data), function=name)
-            await engine.settle()
-            return run
+        super().__init__(plugin or AIPlugin(), *plugins)
 
 
 def run_values(run: Run) -> dict[str, Any]:

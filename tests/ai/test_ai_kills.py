@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,9 @@ import pytest
 from tests.ai.ai_kill_workload import IN_FLIGHT, RUNS
 from tests.ai.ai_provider import Charged
 from tests.ai.ai_server import serving
+from tests.kills import run_workload
 
 KILLS = 8
-WORKLOAD = Path(__file__).with_name("ai_kill_workload.py")
 
 
 def sum_of(calls: list[Charged]) -> Counter[str]:
@@ -42,13 +39,9 @@ def figures(values: dict[str, Any]) -> Counter[str]:
 def test_what_was_acknowledged_equals_the_ledger(tmp_path: Path, *, checkpoint: bool) -> None:
     """Retries, streams, parallel steps, an invoke; attempts that were killed left nothing."""
     with serving() as server:
-        arguments = [str(tmp_path), f"{server.url}/v1", str(KILLS), str(checkpoint)]
-        done = subprocess.run(
-            [sys.executable, str(WORKLOAD), *arguments], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        url = f"{server.url}/v1"
+        runs = run_workload("tests.ai.ai_kill_workload", tmp_path, url, KILLS, checkpoint)
         ledger = dict(server.by_attempt)
-    runs = json.loads(done.stdout)
     assert len(runs) == 2 * RUNS
     unknown = set(ledger)
     invoked: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The sum of what is told equals what the provider charged, to the token."""
+"""The sum of what is reported equals what the provider charged, to the token."""
 
 from __future__ import annotations
 

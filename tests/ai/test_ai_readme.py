@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 import types
-from pathlib import Path
 from typing import Any
 
 import inngest
 import pytest
 from tests.ai.ai_rig import App, run_values
+from tests.readme import modules_of
 
 from inngest_plugins.ai import BudgetStore, usage
 from inngest_plugins.ai.spans import UsageSpanProcessor
@@ -20,22 +18,12 @@ from inngest_plugins.local import LocalEngine
 
 pytestmark = pytest.mark.anyio
 
-README = Path(__file__).parents[2] / "plugins" / "ai" / "README.md"
-
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Each python block of the README, executed as a module of its own."""
-    monkeypatch.setenv("INNGEST_DEV", "1")
+    """Each Python block of the README, executed as a module of its own."""
     monkeypatch.setenv("OPENAI_API_KEY", "k")
-    found = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    executed: list[dict[str, Any]] = []
-    for number, source in enumerate(found):
-        module = types.ModuleType(f"ai_readme_{number}")
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(compile(source, f"README block {number}", "exec"), module.__dict__)
-        executed.append(module.__dict__)
-    return executed
+    return modules_of("ai", monkeypatch)
 
 
 async def test_the_readme_s_examples_work(modules: list[dict[str, Any]]) -> None:

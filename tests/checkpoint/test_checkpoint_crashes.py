@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-WORKLOAD = Path(__file__).parent / "checkpoint_crashes.py"
+from tests.kills import run_workload
 
 
 @pytest.mark.slow
@@ -17,15 +13,7 @@ WORKLOAD = Path(__file__).parent / "checkpoint_crashes.py"
 @pytest.mark.parametrize("buffer", [1, 4])
 def test_a_hundred_kills(tmp_path: Path, buffer: int) -> None:
     """With a journal no acknowledged step runs again; a kill repeats `buffer` steps of a run."""
-    done = subprocess.run(
-        [sys.executable, str(WORKLOAD), str(tmp_path), "100", str(buffer)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = run_workload("tests.checkpoint.checkpoint_crashes", tmp_path, 100, buffer)
     assert result["problems"] == []
     assert result["kills"] >= 100
     # Kills hit steps that ran, and not only an engine that was starting.

@@ -1,4 +1,4 @@
-"""The rigs of the composition suite serve here as well."""
+"""Fixtures: the rigs of the composition suite."""
 
 from tests.composition.conftest import make_rig, rig
 

@@ -148,7 +148,6 @@ class App:
     function: inngest.Function[Any]
     setting: str
     send: Callable[[dict[str, str], dict[str, str], bytes], Awaitable[Reply]]
-    flask_client: Any = None
     posted: list[Reply] = field(default_factory=list[Reply])
 
     async def apost(

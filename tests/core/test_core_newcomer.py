@@ -1,4 +1,4 @@
-"""Mistakes of the first hour: each is told in words that say what to write."""
+"""Mistakes of the first hour: each error says what to write."""
 
 from __future__ import annotations
 

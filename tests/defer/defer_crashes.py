@@ -1,12 +1,10 @@
 """Runs that defer, in a worker that is killed directly after each `defer` (test_defer_crashes.py).
 
-Run as a script: ``defer_crashes.py DIRECTORY KILLS``. Prints one JSON document.
+Run as `python -m tests.defer.defer_crashes DIRECTORY KILLS`. Prints one JSON document.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import json
 import os
 import signal
@@ -15,15 +13,14 @@ from pathlib import Path
 
 import inngest
 import pydantic
+from tests.kills import finish, start_life
 
 from inngest_plugins.checkpoint import CheckpointPlugin
 from inngest_plugins.defer import DeferPlugin, defer, deferred_function
 from inngest_plugins.local import LocalEngine, VirtualClock
 
-# Imported once, before forking: it takes longer than a life.
-importlib.import_module("inngest.fast_api")
-
 RUNS = 2
+EVENTS = [inngest.Event(name="crash/work", id=f"e{n}", data={"n": n}) for n in range(RUNS)]
 PLACES = 4
 """How often a run defers: in the body and in a step, in turn."""
 
@@ -77,26 +74,10 @@ def build(directory: Path, number: int, kills: int, *, checkpoints: bool) -> Loc
     return LocalEngine(client, [work, judge_it], journal=journal, clock=VirtualClock(0))
 
 
-async def live(engine: LocalEngine) -> None:
-    """Send the events (they have ids, so they start the same runs however often) and finish."""
-    async with engine:
-        await engine.send(
-            [inngest.Event(name="crash/work", id=f"e{n}", data={"n": n}) for n in range(RUNS)]
-        )
-        await engine.settle()
-
-
 def one_life(directory: Path, number: int, kills: int, *, checkpoints: bool) -> int:
     """Run until the engine has nothing left to do, or is killed; returns the process's status."""
-    child = os.fork()
-    if child == 0:
-        try:
-            asyncio.run(live(build(directory, number, kills, checkpoints=checkpoints)))
-        except BaseException as error:
-            sys.stderr.write(f"round {number}: {error!r}\n")
-            os._exit(1)
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
+    engine = build(directory, number, kills, checkpoints=checkpoints)
+    return os.waitpid(start_life(lambda: finish(engine, EVENTS)), 0)[1]
 
 
 def torture(directory: Path, wanted: int) -> dict[str, object]:

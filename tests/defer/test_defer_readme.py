@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import inngest
 import pytest
+from tests.readme import modules_of
 
 from inngest_plugins.cli import main
 from inngest_plugins.local import LocalEngine
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "plugins" / "defer" / "README.md"
 EXAMPLE = ROOT / "examples" / "quality"
 
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Each python block of the README, executed as a module of its own."""
-    monkeypatch.setenv("INNGEST_DEV", "1")
-    executed: list[dict[str, Any]] = []
-    sources = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    for number, source in enumerate(sources):
-        module = types.ModuleType(f"defer_readme_{number}")
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(compile(source, f"README block {number}", "exec"), module.__dict__)
-        executed.append(module.__dict__)
-    return executed
+    """Each Python block of the README, executed as a module of its own."""
+    return modules_of("defer", monkeypatch)
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Wrong options of the encryption plugin: found at once, in words that help and tell no secret."""
+"""Wrong options of the encryption plugin: found at once, by errors that help and show no secret."""
 
 from __future__ import annotations
 

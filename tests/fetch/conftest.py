@@ -7,18 +7,16 @@ import gzip
 import http.server
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
-import inngest
 import pytest
-from tests.bodies import handler_of
+import tests.app
 
 from inngest_plugins.core import StackEntry
 from inngest_plugins.fetch import DurableTransport, DurableTransportSync
-from inngest_plugins.local import LocalEngine, Run
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 Body = Callable[[Any, Any, "Http"], Awaitable[Any]]
@@ -141,13 +139,13 @@ class Http:
         return await self.request("POST", url, **options)
 
 
-class App:
-    """A client without any plugin, unless given some, and its functions."""
+class App(tests.app.App):
+    """An app without any plugin, unless given some."""
+
+    defaults: ClassVar[dict[str, Any]] = {"retries": 0}
 
     def __init__(self, *plugins: StackEntry, is_async: bool = True) -> None:
-        self.is_async = is_async
-        self.client = inngest.Inngest(app_id="app", is_production=False, middleware=[*plugins])
-        self.functions: list[inngest.Function[Any]] = []
+        super().__init__(*plugins, is_async=is_async)
         self.options: dict[str, Any] = {}
         """For the transport."""
         self.client_options: dict[str, Any] = {}
@@ -164,7 +162,7 @@ class App:
             with httpx.Client(transport=sync, **self.client_options) as client:
                 yield Http(client)
 
-    def body(self, fn_id: str = "fn", **options: Any) -> Callable[[Body], Any]:
+    def http_body(self, fn_id: str = "fn", **options: Any) -> Callable[[Body], Any]:
         """Register a body that gets `ctx`, `step` and an HTTP client."""
 
         def register(body: Body) -> Any:
@@ -176,27 +174,9 @@ class App:
                         if self.is_async:
                             await http.client.aclose()
 
-            options.setdefault("trigger", inngest.TriggerEvent(event=fn_id))
-            options.setdefault("retries", 0)
-            function = self.client.create_function(fn_id=fn_id, **options)(
-                handler_of(with_http, is_async=self.is_async)
-            )
-            self.functions.append(function)
-            return function
+            return self.body(fn_id, **options)(with_http)
 
         return register
-
-    @contextlib.asynccontextmanager
-    async def engine(self, **options: Any) -> AsyncIterator[LocalEngine]:
-        options.setdefault("retry_interval", 0.01)
-        async with LocalEngine(self.client, self.functions, **options) as engine:
-            yield engine
-
-    async def run(self, name: str = "fn", **data: Any) -> Run:
-        async with self.engine() as engine:
-            run = await engine.run(inngest.Event(name=name, data=data), function=name)
-            await engine.settle()
-            return run
 
 
 @pytest.fixture(params=[True, False], ids=["async", "sync"])

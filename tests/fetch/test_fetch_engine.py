@@ -38,7 +38,7 @@ async def test_the_engine_makes_the_request(app: App, server: Server) -> None:
     refusing = httpx.MockTransport(lambda _: pytest.fail("the app sent a request"))
     app.options["transport"] = refusing
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         response = await http.post(f"{server.url}/x?q=1", json={"a": 1}, headers={"x-b": "2"})
         return [
@@ -63,7 +63,7 @@ async def test_the_engine_makes_the_request(app: App, server: Server) -> None:
 async def test_many_requests_are_made_once(app: App, server: Server) -> None:
     """Replays get what is stored."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         return [(await http.get(f"{server.url}/{n}")).json()["n"] for n in range(5)]
 
@@ -81,7 +81,7 @@ async def test_compressed_responses_are_text(app: App, server: Server) -> None:
 
     server.answers["/x"] = packed
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         return (await http.get(f"{server.url}/x")).json()
 
@@ -104,7 +104,7 @@ async def test_credentials_are_refused(app: App, server: Server, headers: dict[s
     """By name, at once, and nothing of them reaches the engine."""
     app.options["credential_headers"] = ["x-mine"]
 
-    @app.body(retries=3)
+    @app.http_body(retries=3)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get(server.url, headers=headers)
 
@@ -123,7 +123,7 @@ async def test_credentials_in_the_url_are_refused(app: App, server: Server) -> N
     """A user and a password are credentials, too."""
     url = server.url.replace("http://", "http://user:secret@")
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get(url)
 
@@ -136,7 +136,7 @@ async def test_credentials_that_the_engine_may_see(app: App, server: Server) -> 
     """A header that is named goes out; the others are still refused."""
     app.options["engine_may_see"] = ["Authorization"]
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         await http.get(f"{server.url}/x", headers={"authorization": "Bearer token"})
         try:
@@ -164,7 +164,7 @@ async def test_with_secret_payloads_it_is_refused(make_app: type[App], server: S
             app = make_app(plugin, is_async=is_async)
             app.options = {"where": "engine"}
 
-            @app.body(retries=2)
+            @app.http_body(retries=2)
             async def fn(ctx: Any, step: Any, http: Http) -> int:
                 return (await http.get(f"{server.url}/x")).status_code
 
@@ -185,7 +185,7 @@ async def test_bodies_that_are_no_json_are_refused(
 ) -> None:
     """The engine would send them as something else."""
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.post(server.url, **body)
 
@@ -198,7 +198,7 @@ async def test_bodies_that_are_no_json_are_refused(
 async def test_a_request_that_the_engine_cannot_make(app: App) -> None:
     """It is an error of httpx's kind, and no retry of the function makes it better."""
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         try:
             await http.get("http://127.0.0.1:9/")
@@ -214,7 +214,7 @@ async def test_too_large_a_response(app: App, server: Server) -> None:
     """`max_bytes` counts here, too."""
     app.options["max_bytes"] = 10
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get(f"{server.url}/long")
 
@@ -226,7 +226,7 @@ async def test_too_large_a_response(app: App, server: Server) -> None:
 async def test_durable_fetch_at_the_engine(app: App, server: Server) -> None:
     """One request by the engine."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         if app.is_async:
             response = await durable_fetch(f"{server.url}/x", where="engine")
@@ -242,7 +242,7 @@ async def test_durable_fetch_at_the_engine(app: App, server: Server) -> None:
 async def test_inside_of_a_step_the_app_makes_the_request(app: App, server: Server) -> None:
     """It passes through there, with whatever headers it has."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         async def work() -> int:
             response = await http.get(f"{server.url}/x", headers={"authorization": "mine"})

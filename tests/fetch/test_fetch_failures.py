@@ -34,7 +34,7 @@ async def test_the_engine_tries_again(app: App, server: Server, status: int) -> 
     """A status of a server in trouble is an attempt that failed."""
     server.answers["/x"] = [(status, [], b"down"), (status, [], b"down"), OK]
 
-    @app.body(retries=3)
+    @app.http_body(retries=3)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         return (await http.get(f"{server.url}/x")).text
 
@@ -49,7 +49,7 @@ async def test_at_the_last_attempt_the_response_is_data(app: App, server: Server
     """The function sees what the server last said, as without the transport."""
     server.answers["/x"] = [(503, [("x-why", "maintenance")], b"down")]
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         response = await http.get(f"{server.url}/x")
         return [response.status_code, response.headers["x-why"], response.text]
@@ -64,7 +64,7 @@ async def test_other_statuses_are_data(app: App, server: Server, status: int) ->
     """They are answers. So is a 429 that does not say when."""
     server.answers["/x"] = [(status, [], b"")]
 
-    @app.body(retries=3)
+    @app.http_body(retries=3)
     async def fn(ctx: Any, step: Any, http: Http) -> int:
         return (await http.get(f"{server.url}/x")).status_code
 
@@ -83,7 +83,7 @@ async def test_retry_after_is_kept(app: App, server: Server, how: str) -> None:
     clock = VirtualClock()
     times: list[float] = []
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         times.append(clock.now())
         return (await http.get(f"{server.url}/x")).text
@@ -100,7 +100,7 @@ async def test_an_odd_retry_after_does_no_harm(app: App, server: Server, value: 
     """Whatever the server says, the run goes on."""
     server.answers["/x"] = [(503, [("retry-after", value)], b""), OK]
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         return (await http.get(f"{server.url}/x")).text
 
@@ -113,7 +113,7 @@ async def test_a_library_that_catches_everything_does_not_repeat_the_request(
     """The engine's delay is kept although the library would try again at once."""
     server.answers["/x"] = [(429, [("retry-after", "1")], b""), OK]
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         for _ in range(3):
             try:
@@ -135,7 +135,7 @@ async def test_own_retry_on(app: App, server: Server) -> None:
     server.answers["/busy"] = [(429, [], b""), OK]
     server.answers["/down"] = [(503, [], b"")]
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         return [
             (await http.get(f"{server.url}{path}")).status_code
@@ -156,7 +156,7 @@ async def test_connection_refused(app: App) -> None:
     """Tried again by the engine; then the error that httpx would have raised, on every replay."""
     seen: list[tuple[bool, bool, int]] = []
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         try:
             await http.get(_refused(), extensions={"inngest_step_id": "ask"})
@@ -177,7 +177,7 @@ async def test_connection_refused(app: App) -> None:
 async def test_an_uncaught_failure_ends_the_run(app: App) -> None:
     """Once the step has used its attempts, the function is not tried again on top of them."""
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get(_refused(), extensions={"inngest_step_id": "ask"})
 
@@ -193,7 +193,7 @@ async def test_an_error_that_is_not_retried_is_stored(app: App) -> None:
     """With an empty `retry_on` a request is tried once, whatever happens."""
     app.options = {"retry_on": []}
 
-    @app.body(retries=3)
+    @app.http_body(retries=3)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         try:
             await http.get(_refused(), extensions={"inngest_step_id": "ask"})
@@ -210,7 +210,7 @@ async def test_timeouts(app: App, server: Server) -> None:
     """The client's timeout counts; the error is the timeout that libraries look for."""
     app.client_options = {"timeout": 0.05}
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         try:
             await http.get(f"{server.url}/hang")
@@ -240,7 +240,7 @@ async def test_a_body_that_breaks_off_is_tried_again(make_app: type[App]) -> Non
     app = make_app()
     app.options = {"transport": httpx.MockTransport(answer)}
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         return (await http.get("http://test/x")).text
 
@@ -273,7 +273,7 @@ async def test_the_response_is_closed_however_it_ends(make_app: type[App]) -> No
     app = make_app()
     app.options = {"transport": httpx.MockTransport(answer), "max_bytes": 10}
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get("http://test/read")
         await http.get("http://test/retried")
@@ -354,7 +354,7 @@ async def test_a_failing_transport_of_the_user(make_app: type[App]) -> None:
     app = make_app()
     app.options = {"transport": httpx.MockTransport(answer)}
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         try:
             await http.get("http://test/x")
@@ -371,7 +371,7 @@ async def test_concurrent_requests_by_gather(make_app: type[App], server: Server
     """Tasks of the body that ask at once: the run ends, with what each asked for."""
     app = make_app()
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         found = await asyncio.gather(*(http.get(f"{server.url}/g/{n}") for n in range(3)))
         return [each.json()["path"] for each in found]
@@ -393,7 +393,7 @@ async def test_a_hostile_exception_of_a_transport(make_app: type[App]) -> None:
     app = make_app()
     app.options = {"transport": httpx.MockTransport(answer)}
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> str:
         try:
             await http.get("http://test/x")

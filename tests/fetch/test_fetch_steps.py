@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 async def test_100_requests_are_sent_once_each(app: App, server: Server) -> None:
     """101 requests of the run replay what was answered: the server counts 100."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> int:
         return sum([(await http.get(f"{server.url}/item/{n}")).json()["n"] for n in range(100)])
 
@@ -54,7 +54,7 @@ async def test_status_headers_and_body_come_back_as_they_were(app: App, server: 
     server.answers["/nul"] = [(200, [], b"a\0b")]
     server.answers["/empty"] = [(204, [], b"")]
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         tea = await http.get(f"{server.url}/teapot")
         binary = await http.get(f"{server.url}/binary")
@@ -91,7 +91,7 @@ async def test_status_headers_and_body_come_back_as_they_were(app: App, server: 
 async def test_step_ids_are_stable_and_can_be_given(app: App, server: Server) -> None:
     """Method, host and path make the id; used again it is counted; an extension names another."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         await http.get(f"{server.url}/a?page=1")
         await http.get(f"{server.url}/a?page=2")
@@ -107,7 +107,7 @@ async def test_step_ids_are_stable_and_can_be_given(app: App, server: Server) ->
 async def test_a_wrong_step_id_is_refused(app: App, server: Server) -> None:
     """It is a text, and not an empty one."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         for wrong in (7, ""):
             with pytest.raises(TypeError, match="inngest_step_id"):
@@ -134,7 +134,7 @@ async def test_inside_of_a_step_and_in_hooks_it_passes_through(
 
         app = make_app(hooks, is_async=is_async)
 
-        @app.body()
+        @app.http_body()
         async def fn(ctx: Any, step: Any, http: Http) -> Any:
             async def work() -> Any:
                 return (await http.get(f"{server.url}/in-step")).json()["path"]
@@ -163,7 +163,7 @@ async def test_outside_of_a_run_it_passes_through(server: Server) -> None:
 async def test_durable_fetch(server: Server, app: App) -> None:
     """One request without a client, async and sync, with an id of its own."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         options: dict[str, Any] = {"params": {"q": "1"}, "headers": {"x-a": "b"}, "step_id": "ask"}
         if app.is_async:
@@ -184,7 +184,7 @@ async def test_redirects_are_steps(app: App, server: Server) -> None:
     """Each hop is stored, and none is sent again; the history is there."""
     app.client_options = {"follow_redirects": True}
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         response = await http.get(f"{server.url}/redirect")
         return [response.json()["path"], [each.status_code for each in response.history]]
@@ -198,7 +198,7 @@ async def test_redirects_are_steps(app: App, server: Server) -> None:
 async def test_compressed_responses(app: App, server: Server) -> None:
     """They are stored as they came, and decoded by httpx."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         response = await http.get(f"{server.url}/gzip")
         return [response.json(), response.headers["content-encoding"]]
@@ -214,7 +214,7 @@ async def test_response_headers_with_credentials_are_not_stored(app: App, server
     app.options = {"credential_headers": ["x-token"]}
     app.client_options = {"cookies": {"mine": "1"}}
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         response = await http.get(f"{server.url}/login")
         return [dict(http.client.cookies), sorted(response.headers)]
@@ -234,7 +234,7 @@ async def test_cookies_that_may_be_stored(app: App, server: Server) -> None:
     server.answers["/login"] = [(200, [("set-cookie", "session=abc")], b"")]
     app.options = {"may_store": ["Set-Cookie"]}
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get(f"{server.url}/login")
         await http.get(f"{server.url}/home")
@@ -246,7 +246,7 @@ async def test_cookies_that_may_be_stored(app: App, server: Server) -> None:
 async def test_streams_are_read_whole(app: App, server: Server) -> None:
     """A streamed response can be read in parts, from what is stored."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         parts: list[bytes] = []
         if app.is_async:
@@ -274,7 +274,7 @@ async def test_too_large_a_response_is_a_clear_error(
         inner = _Hiding(httpx.AsyncHTTPTransport()) if app.is_async else _HidingSync()
         app.options["transport"] = inner
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         message = ""
         try:
@@ -318,7 +318,7 @@ async def test_head_announces_what_it_does_not_send(app: App, server: Server) ->
     app.options = {"max_bytes": 3}
     server.answers["/big"] = [(200, [], b"x" * 10)]
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         response = await http.request("HEAD", f"{server.url}/big")
         return [response.headers["content-length"], response.content == b""]
@@ -329,7 +329,7 @@ async def test_head_announces_what_it_does_not_send(app: App, server: Server) ->
 async def test_stubs_of_the_test_kit(app: App, inngest_engine: type[Harness]) -> None:
     """A stub stands for what is stored of a response."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         response = await http.get("http://nowhere.invalid/x")
         return [response.status_code, response.json()]
@@ -346,7 +346,7 @@ async def test_checkpointed_requests(make_app: type[App], server: Server, is_asy
     """With checkpointing the requests are made in one request of the run, once each."""
     app = make_app(CheckpointPlugin(), is_async=is_async)
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         return [(await http.get(f"{server.url}/{n}")).json()["path"] for n in range(5)]
 
@@ -360,7 +360,7 @@ async def test_uncaught_too_large_fails_the_run_at_once(app: App, server: Server
     """No attempt is made that could only end the same."""
     app.options = {"max_bytes": 1}
 
-    @app.body(retries=3)
+    @app.http_body(retries=3)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get(f"{server.url}/json")
 
@@ -375,7 +375,7 @@ async def test_idempotency_keys(app: App, server: Server) -> None:
     """Unsafe methods get one, the same at each attempt, another for each request and run."""
     server.answers["/pay"] = [(503, [], b""), (200, [], b"")]
 
-    @app.body(retries=1)
+    @app.http_body(retries=1)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.post(f"{server.url}/pay")
         request = http.client.build_request("POST", f"{server.url}/again")
@@ -405,7 +405,7 @@ async def test_no_idempotency_key(app: App, server: Server) -> None:
     """None sends none; another name is another header."""
     app.options = {"idempotency_header": None}
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.post(f"{server.url}/pay")
 
@@ -416,7 +416,7 @@ async def test_no_idempotency_key(app: App, server: Server) -> None:
 async def test_parallel_requests(app: App, server: Server) -> None:
     """In a parallel group each is sent once."""
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         async def ask(n: int) -> Any:
             return (await http.get(f"{server.url}/p/{n}")).json()["path"]
@@ -435,7 +435,7 @@ async def test_stored_responses_are_sealed(make_app: type[App], server: Server) 
         app = make_app(EncryptionPlugin(KeyRing(Key.generate())), is_async=is_async)
         server.answers["/secret"] = [(200, [("x-hidden", "hidden")], b'"hidden"')]
 
-        @app.body()
+        @app.http_body()
         async def fn(ctx: Any, step: Any, http: Http) -> bool:
             return bool((await http.get(f"{server.url}/secret")).json() == "hidden")
 
@@ -454,7 +454,7 @@ async def test_the_sync_transport_in_an_async_function_is_refused(
     """It could not make a step, and an ordinary request would be sent at each replay."""
     app = make_app()
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         with httpx.Client(transport=DurableTransportSync()) as client:
             client.get(server.url)
@@ -469,7 +469,7 @@ async def test_the_async_transport_in_a_sync_function_is_refused(server: Server)
     """The other way round, the same."""
     app = App(is_async=False)
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         async def ask() -> None:
             async with httpx.AsyncClient(transport=DurableTransport()) as client:
@@ -487,7 +487,7 @@ async def test_a_memo_of_another_step_is_no_response(app: App, server: Server) -
     """An id that was used for something else before is said, and the value is not shown."""
     requests: list[int] = []
 
-    @app.body(retries=2)
+    @app.http_body(retries=2)
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         async def work() -> str:
             return "private"
@@ -518,7 +518,7 @@ async def test_a_cancelled_run_closes_the_request(make_app: type[App], server: S
 
     app.options = {"transport": Noticed()}
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> None:
         await http.get(f"{server.url}/hang", timeout=60)
 
@@ -587,7 +587,7 @@ async def test_requests_with_files_and_generators(app: App, server: Server) -> N
     """Bodies that are streamed are sent once, and not read on replay."""
     made: list[int] = []
 
-    @app.body()
+    @app.http_body()
     async def fn(ctx: Any, step: Any, http: Http) -> Any:
         await http.post(f"{server.url}/form", files={"f": b"data"})
 

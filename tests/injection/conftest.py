@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, ClassVar
 
-import inngest
 import pytest
 import svcs
-from tests.bodies import Body, handler_of
+import tests.app
 
 from inngest_plugins.core import StackEntry
 from inngest_plugins.injection import InjectionPlugin
-from inngest_plugins.local import LocalEngine, Run
 
 
 class Session:
@@ -61,21 +58,19 @@ class Count:
         return len(self.opened) - len(self.closed)
 
 
-class App:
-    """A client with the plugin, and its functions."""
+class App(tests.app.App):
+    """An app with the plugin, and services that count."""
+
+    defaults: ClassVar[dict[str, Any]] = {"retries": 0}
 
     def __init__(self, *plugins: StackEntry, is_async: bool = True) -> None:
-        self.is_async = is_async
         self.count = Count()
         self.registry = svcs.Registry()
         self.registry.register_factory(Session, self._session)
         self.registry.register_factory(AsyncSession, self._async_session)
         self.registry.register_value(Settings, Settings())
         self.plugin = InjectionPlugin(self.registry)
-        self.client = inngest.Inngest(
-            app_id="app", is_production=False, middleware=[*plugins, self.plugin]
-        )
-        self.functions: list[inngest.Function[Any]] = []
+        super().__init__(*plugins, self.plugin, is_async=is_async)
 
     def _session(self) -> Iterator[Session]:
         session = Session()
@@ -88,36 +83,6 @@ class App:
         self.count.open(session)
         yield session
         self.count.close(session)
-
-    def function(self, fn_id: str = "fn", **options: Any) -> Callable[[Any], Any]:
-        """Register a handler, triggered by the event of its id."""
-
-        def register(handler: Any) -> Any:
-            options.setdefault("trigger", inngest.TriggerEvent(event=fn_id))
-            options.setdefault("retries", 0)
-            function = self.client.create_function(fn_id=fn_id, **options)(handler)
-            self.functions.append(function)
-            return function
-
-        return register
-
-    def body(self, fn_id: str = "fn", **options: Any) -> Callable[[Body], Any]:
-        """Register a body that runs as an async or a sync function."""
-        return lambda body: self.function(fn_id, **options)(
-            handler_of(body, is_async=self.is_async)
-        )
-
-    @contextlib.asynccontextmanager
-    async def engine(self, **options: Any) -> AsyncIterator[LocalEngine]:
-        options.setdefault("retry_interval", 0.01)
-        async with LocalEngine(self.client, self.functions, **options) as engine:
-            yield engine
-
-    async def run(self, name: str = "fn", **data: Any) -> Run:
-        async with self.engine() as engine:
-            run = await engine.run(inngest.Event(name=name, data=data), function=name)
-            await engine.settle()
-            return run
 
 
 @pytest.fixture(params=[True, False], ids=["async", "sync"])

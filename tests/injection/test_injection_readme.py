@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import inngest
 import pytest
 import svcs
+from tests.readme import modules_of
 
 from inngest_plugins.cli import load_app
 from inngest_plugins.core import Call
@@ -26,16 +25,8 @@ README = ROOT / "plugins" / "injection" / "README.md"
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Each python block of the README, executed as a module of its own."""
-    monkeypatch.setenv("INNGEST_DEV", "1")
-    found = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    executed: list[dict[str, Any]] = []
-    for number, source in enumerate(found):
-        module = types.ModuleType(f"readme_{number}")
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        exec(compile(source, f"README block {number}", "exec"), module.__dict__)
-        executed.append(module.__dict__)
-    return executed
+    """Each Python block of the README, executed as a module of its own."""
+    return modules_of("injection", monkeypatch)
 
 
 async def test_the_readme_s_examples_work(modules: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Slips in what the engine is given are told by the name of the argument."""
+"""Wrong arguments of the engine are named in the error."""
 
 from __future__ import annotations
 

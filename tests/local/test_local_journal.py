@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import os
 import sqlite3
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import inngest
 import pytest
+from tests.kills import run_workload
 
 from inngest_plugins.local import JournalError, LocalEngine, LocalEngineError
 from inngest_plugins.local.journal.journal import SqliteJournal
@@ -199,15 +199,7 @@ def test_what_is_not_committed_is_gone(tmp_path: Path) -> None:
 @pytest.mark.timeout(240)
 def test_hundred_kills_lose_nothing(tmp_path: Path) -> None:
     """After SIGKILL at 100 random moments every run ends and no acknowledged step ran again."""
-    script = Path(__file__).parent / "crash_workload.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), "100"],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = run_workload("tests.local.crash_workload", tmp_path, 100)
     assert result["problems"] == []
     assert result["kills"] >= 100
     # Each step of each run; those that a kill hit at work again, as nobody knew their result.

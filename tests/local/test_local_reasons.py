@@ -1,4 +1,4 @@
-"""What a run that failed says about why: for people, beside what goes over the wire."""
+"""Why a run failed, in words for people, which do not go over the wire."""
 
 from __future__ import annotations
 

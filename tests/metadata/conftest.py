@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
-import inngest
 import pytest
+import tests.app
 
 from inngest_plugins.core import Call, Layer, Outcome, Plugin, StackEntry
-from inngest_plugins.local import LocalEngine, Run
+from inngest_plugins.local import LocalEngine
 from inngest_plugins.metadata import MetadataPlugin
 
 DEFAULT = "userland.default"
@@ -91,44 +91,20 @@ class Rides(Plugin):
             self.wire.sent.append(Sent(call.run_id, targets[scope], entries, rode=True))
 
 
-class App:
-    """A client with the metadata plugin, and its functions."""
+class App(tests.app.App):
+    """An app with the metadata plugin, and what it sends."""
 
     def __init__(self, *plugins: StackEntry, **options: Any) -> None:
         self.plugin = MetadataPlugin(**options)
         self.wire = Wire()
-        self.client = inngest.Inngest(
-            app_id="app",
-            is_production=False,
-            middleware=[self.plugin, *plugins, Rides(self.wire)],
-        )
-        self.functions: list[inngest.Function[Any]] = []
-
-    def function(self, fn_id: str = "fn", **options: Any) -> Callable[[Any], Any]:
-        """Register a function, triggered by the event of its id."""
-
-        def register(handler: Any) -> Any:
-            options.setdefault("trigger", inngest.TriggerEvent(event=fn_id))
-            function = self.client.create_function(fn_id=fn_id, **options)(handler)
-            self.functions.append(function)
-            return function
-
-        return register
+        super().__init__(self.plugin, *plugins, Rides(self.wire))
 
     @contextlib.asynccontextmanager
     async def engine(self, **options: Any) -> AsyncIterator[LocalEngine]:
-        """Open the engine on all functions."""
-        options.setdefault("retry_interval", 0.01)
-        async with LocalEngine(self.client, self.functions, **options) as engine:
+        """Open the engine on all functions, and listen to what the app sends."""
+        async with super().engine(**options) as engine:
             with self.wire.tapped(engine):
                 yield engine
-
-    async def run(self, name: str = "fn", **data: Any) -> Run:
-        """Run a function to its end, and everything it started."""
-        async with self.engine() as engine:
-            run = await engine.run(inngest.Event(name=name, data=data), function=name)
-            await engine.settle()
-            return run
 
 
 @pytest.fixture

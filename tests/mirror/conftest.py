@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -13,16 +12,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
-import inngest
 import pytest
 import sqlalchemy as sa
+import tests.app
 
 from inngest_plugins.core import StackEntry
-from inngest_plugins.local import LocalEngine, Run
 from inngest_plugins.mirror import MirrorPlugin, SQLAlchemyStore
 from inngest_plugins.mirror.store.tables import attempts, runs, steps
 
@@ -163,43 +161,15 @@ async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
         await anyio.sleep(0.02)
 
 
-class App:
-    """A client with a mirror, and its functions."""
+class App(tests.app.App):
+    """An app with a mirror."""
 
     def __init__(self, store: SQLAlchemyStore, *plugins: StackEntry, **options: Any) -> None:
         # A laden machine may need longer than the default for a write: no test is about that.
         options.setdefault("timeout", 30.0)
         self.store = store
         self.plugin = MirrorPlugin(store, **options)
-        self.client = inngest.Inngest(
-            app_id="app", is_production=False, middleware=[self.plugin, *plugins]
-        )
-        self.functions: list[inngest.Function[Any]] = []
-
-    def function(self, fn_id: str = "fn", **options: Any) -> Callable[[Any], Any]:
-        """Register a function, triggered by the event of its id."""
-
-        def register(handler: Any) -> Any:
-            options.setdefault("trigger", inngest.TriggerEvent(event=fn_id))
-            function = self.client.create_function(fn_id=fn_id, **options)(handler)
-            self.functions.append(function)
-            return function
-
-        return register
-
-    @contextlib.asynccontextmanager
-    async def engine(self, **options: Any) -> AsyncIterator[LocalEngine]:
-        """Open the engine on all functions."""
-        options.setdefault("retry_interval", 0.01)
-        async with LocalEngine(self.client, self.functions, **options) as engine:
-            yield engine
-
-    async def run(self, name: str = "fn", **data: Any) -> Run:
-        """Run a function to its end, and everything it started."""
-        async with self.engine() as engine:
-            run = await engine.run(inngest.Event(name=name, data=data), function=name)
-            await engine.settle()
-            return run
+        super().__init__(self.plugin, *plugins)
 
 
 @pytest.fixture

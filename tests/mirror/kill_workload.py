@@ -1,7 +1,7 @@
 """An app whose process is killed again and again, and whose database goes away for a while.
 
-Run as a script: `kill_workload.py DIRECTORY URL RUNS KILLS WHEN` (see test_mirror_kills.py). It
-imports everything once and forks a process for every life. WHEN is "between", where the database
+Run as `python -m tests.mirror.kill_workload DIRECTORY URL RUNS KILLS WHEN` (see
+test_mirror_kills.py). WHEN is "between", where the database
 goes away while nothing is killed, or "meanwhile". In the end the mirror is compared with the
 engine, and what the engine knows is printed as JSON.
 """
@@ -9,7 +9,6 @@ engine, and what the engine knows is printed as JSON.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import pathlib
@@ -17,16 +16,15 @@ import random
 import signal
 import sys
 import time
-import traceback
 from typing import Any
 
 import inngest
 import sqlalchemy as sa
+from tests.kills import start_life
 
 from inngest_plugins.local import LocalEngine, RealClock
 from inngest_plugins.mirror import MirrorPlugin, SQLAlchemyStore
 
-importlib.import_module("inngest.fast_api")
 LONG_RUNS = 5
 LONGEST_LIFE = 0.8
 
@@ -113,15 +111,7 @@ async def live(directory: pathlib.Path, url: str, runs: int, *, is_last: bool) -
 
 def fork(directory: pathlib.Path, url: str, runs: int, *, is_last: bool = False) -> int:
     """Start one life."""
-    child = os.fork()
-    if child == 0:
-        try:
-            asyncio.run(live(directory, url, runs, is_last=is_last))
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return child
+    return start_life(lambda: live(directory, url, runs, is_last=is_last))
 
 
 class Database:

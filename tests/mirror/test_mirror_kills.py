@@ -11,13 +11,13 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+from tests.kills import ROOT
 
 from inngest_plugins.mirror import SQLAlchemyStore
 from inngest_plugins.mirror.store.tables import attempts, runs, steps
 
 from .conftest import Server, rows_of
 
-WORKLOAD = pathlib.Path(__file__).with_name("kill_workload.py")
 RUNS, KILLS = 495, 9
 """Each of two processes has so many runs, and five more that are cancelled."""
 
@@ -41,7 +41,10 @@ def test_a_thousand_runs(postgres: Server, tmp_path: pathlib.Path) -> None:
         arguments = [str(tmp_path / moment), url, str(RUNS), str(KILLS), moment]
         workers.append(
             subprocess.Popen(
-                [sys.executable, str(WORKLOAD), *arguments], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-m", "tests.mirror.kill_workload", *arguments],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         )
     said = [worker.communicate(timeout=280)[0] for worker in workers]

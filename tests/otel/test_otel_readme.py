@@ -1,4 +1,4 @@
-"""The README says what is so."""
+"""The README's examples, options, metrics and attributes are those of the code."""
 
 from __future__ import annotations
 

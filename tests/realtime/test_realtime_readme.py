@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import sys
-import types
-from pathlib import Path
-
 import inngest
 import pytest
+from tests.readme import modules_of
 
 from inngest_plugins.local import LocalEngine, RealClock
 
 pytestmark = pytest.mark.anyio
-
-README = Path(__file__).parents[2] / "plugins" / "realtime" / "README.md"
 
 
 async def test_the_readme_s_example_works(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The messages of a run come to the worker, which ends with the run."""
-    monkeypatch.setenv("INNGEST_DEV", "1")
-    (source,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    module = types.ModuleType("realtime_readme")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(source, "README block", "exec"), module.__dict__)
-    readme = module.__dict__
+    (readme,) = modules_of("realtime", monkeypatch)
     client: inngest.Inngest = readme["client"]
 
     @client.create_function(fn_id="first", trigger=inngest.TriggerEvent(event="first"))

@@ -1,4 +1,4 @@
-"""Slips in what the test harness is given, and the extra that it needs."""
+"""Wrong arguments of the test harness are named in the error, as is the extra that it needs."""
 
 from __future__ import annotations
 

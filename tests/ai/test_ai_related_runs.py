@@ -1,4 +1,4 @@
-"""Totals at a run's parent and root: each part of a run is told once, under a name of its own."""
+"""Totals at a run's parent and root: each part of a run is written once, under its own key."""
 
 from __future__ import annotations
 
