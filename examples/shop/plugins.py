@@ -1,4 +1,4 @@
-"""The plugins of the shop: two of its own, and the five of inngest-plugins.
+"""The plugins of the shop: two of its own, and five of inngest-plugins.
 
 ``audit`` is a custom hook: a decorated function. `OrderContext` is a custom plugin: a class.
 """
