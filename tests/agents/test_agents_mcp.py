@@ -28,7 +28,8 @@ SERVER = Path(__file__).with_name("mcp_server.py")
 def notes(path: Path) -> MCPToolset[object]:
     """The server's tools."""
     transport = StdioTransport(sys.executable, [str(SERVER), str(path)], keep_alive=False)
-    return MCPToolset(transport, id="notes", include_instructions=True)
+    # A busy machine needs longer than the default of 5 seconds to start a process.
+    return MCPToolset(transport, id="notes", include_instructions=True, init_timeout=60)
 
 
 async def test_mcp_over_stdio(tmp_path: Path) -> None:
