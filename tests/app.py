@@ -33,8 +33,8 @@ class App:
         """Register a handler, triggered by the event of its id."""
 
         def register(handler: Any) -> Any:
-            trigger = inngest.TriggerEvent(event=fn_id)
-            given = {"trigger": trigger, **self.defaults, **options}
+            given: dict[str, Any] = {"trigger": inngest.TriggerEvent(event=fn_id)}
+            given |= {**self.defaults, **options}
             function = self.client.create_function(fn_id=fn_id, **given)(handler)
             self.functions.append(function)
             return function
