@@ -69,6 +69,16 @@ def test_the_identity_of_the_dispatch(setting: str) -> None:
     assert defers == DEFERS
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_body_of_the_request(setting: str) -> None:
+    """It is there as it came, in every way the SDK runs a function."""
+    asking = Asking(lambda call: call.engine.request_body)
+    serve(setting, nothing, asking).post(run_id="run-1", identity=IDENTITY)
+    (body,) = asking.answers
+    assert isinstance(body, bytes)
+    assert json.loads(body)["ctx"]["fn_id"] == "f-1"
+
+
 @pytest.mark.parametrize("setting", BOTH)
 def test_an_engine_that_says_less(setting: str) -> None:
     """What is not in the body is empty; the request's id comes from its header then."""

@@ -62,6 +62,15 @@ class CallEngine:
         """The functions that the run has deferred so far, by hash: `{"abortable": ...}`."""
         return self._identity.defers
 
+    @property
+    def request_body(self) -> bytes | None:
+        """The body of the request as the engine sent it, in every web framework and `connect`.
+
+        None for a request that was not read from a text, as in tests that call the SDK by hand.
+        """
+        body = raw_body_of(self._ctx)
+        return body.encode() if isinstance(body, str) else body
+
     async def send_ops(
         self, ops: Sequence[Op], *, attempt_timeout: float = 5.0, attempts: int = 3
     ) -> None:

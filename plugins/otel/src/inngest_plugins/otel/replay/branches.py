@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from opentelemetry import context as context_api
 
@@ -18,20 +19,20 @@ def follow_branches(call: Call, boundary: ReplayBoundary) -> None:
         call: the request.
         boundary: what to report to.
     """
+    call.around_groups(partial(_around_group, boundary))
 
-    @contextmanager
-    def around_group(group: ParallelGroup) -> Iterator[AroundBranch]:
-        with boundary.group(race=group.is_race) as branch:
 
-            @contextmanager
-            def around_branch(number: int) -> Iterator[None]:
-                del number
-                with branch(), _own_context():
-                    yield
+@contextmanager
+def _around_group(boundary: ReplayBoundary, group: ParallelGroup) -> Iterator[AroundBranch]:
+    with boundary.group(race=group.is_race) as branch:
 
-            yield around_branch
+        @contextmanager
+        def around_branch(number: int) -> Iterator[None]:
+            del number
+            with branch(), _own_context():
+                yield
 
-    call.around_groups(around_group)
+        yield around_branch
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""The engine's order of step completion, read off the raw request."""
+"""The engine's order of step completion, read off the body of the request."""
 
 from __future__ import annotations
 
 import json
 
 from inngest_plugins.core import Call
-from inngest_plugins.otel.base.body import body_of
 from inngest_plugins.otel.replay.boundary import Completion
 
 
@@ -19,9 +18,9 @@ def completion_of(call: Call) -> Completion | None:
         call: the request.
 
     Returns:
-        None when the framework does not give the body any more.
+        None when the body does not say.
     """
-    body = body_of(call.raw_request)
+    body = call.engine.request_body
     if body is None:
         return None
     try:

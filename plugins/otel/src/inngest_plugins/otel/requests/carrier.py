@@ -15,7 +15,6 @@ from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from inngest_plugins.core import Call, Memo
-from inngest_plugins.otel.base.body import body_of
 
 CARRIER_KEY: Final = "_otel_context"
 """The key of `event.data` that holds the carrier: an object of W3C headers."""
@@ -100,7 +99,7 @@ def take_carriers(call: Call) -> list[Carrier]:
 
 def _may_carry(call: Call) -> bool:
     """Return whether memos may hold a carrier, without looking at each of them."""
-    body = body_of(call.raw_request)
+    body = call.engine.request_body
     return body is None or _KEY in body or any(mark in body for mark in _FETCHED)
 
 

@@ -255,7 +255,8 @@ class Request:
         record = self.step
         if record is not None and record.span is not None:
             record.span.set_attribute(names.OUTCOME, outcome)
-            record.span.set_attributes(_usage(record.step))
+            if used := _usage(record.step):
+                record.span.set_attributes(used)
             record.end_span()
 
     def fail(self, span: Span, error: BaseException) -> None:
