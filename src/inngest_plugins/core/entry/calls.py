@@ -86,6 +86,8 @@ async def _call(
     token, outer = current_call.set(session.call), current_branch.set(())
     try:
         result = await original(function, client, ctx, fn_id, middleware)
+        if session.ends_well(result):
+            return result
         settled: Any
         awaitable, settled = advance(sequence := session.finish(result))
         if awaitable is not None:
@@ -147,6 +149,8 @@ def _call_sync(
         current_branch.set(())
         try:
             result = original(function, client, ctx, fn_id, middleware)
+            if session.ends_well(result):
+                return result
             settled: door.CallResult = portal.run(session.finish(result))
         except BaseException as err:
             portal.run(session.abandon(err))

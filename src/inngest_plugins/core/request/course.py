@@ -119,6 +119,14 @@ class Course:
 
     def _move(self, to: Stage) -> Rest:
         """Go through the stages up to `to`, and fire the hook of each."""
+        if to <= self.stage:
+            return ()
+        if not self._call.stack.acts:
+            # No plugin has a hook to fire on the way.
+            if self.stage < Stage.EXECUTING <= to:
+                self._call._executing = True  # noqa: SLF001 - as below
+            self.stage = to
+            return ()
         for stage in _STAGES[self.stage + 1 : to + 1]:
             # The stage is set first: a hook that is interrupted is not fired again.
             self.stage = stage

@@ -291,6 +291,27 @@ class CallSession:
 
     # ------------------------------------------------------------ the end
 
+    def ends_well(self, result: door.CallResult) -> bool:
+        """End a request that went well and left nothing open; return whether it did.
+
+        Any other is to be finished, which may have to wait for something.
+        """
+        call = self.call
+        if self.delivery is not None or call.failure is not None or call._contexts:  # noqa: SLF001
+            return False
+        for item in result.multi or (result,):
+            if item.error is not None:
+                return False
+        if self._stands_aside:
+            self._outcomes.pass_by(result)
+            self._end()
+        elif self._course.stage is Stage.ANSWERED:
+            self._end()
+            self._outcomes.settle(result)
+        else:
+            return False
+        return True
+
     def finish(self, result: door.CallResult) -> Any:
         """The SDK is done with the request: close what is open, and settle the result.
 
@@ -343,10 +364,13 @@ class CallSession:
     def _close(self, error: BaseException | None) -> Sequence:
         if self._course.reach and self._course.stage < Stage.ANSWERED:
             yield from self._course.answer()
-        self._course.stage = Stage.ENDED
-        self.call._ended = True  # noqa: SLF001 - the session owns its call
+        self._end()
         if opened := self.call._contexts:  # noqa: SLF001
             yield from self._contexts().exit(opened, error)
+
+    def _end(self) -> None:
+        self._course.stage = Stage.ENDED
+        self.call._ended = True  # noqa: SLF001 - the session owns its call
 
     # ------------------------------------------------------------ hooks and their failures
 
