@@ -306,7 +306,7 @@ EXAMPLES = int(os.environ.get("INNGEST_PLUGINS_PROGRAMS", "20"))
 """How many programs to try; 2,000 take some ten minutes."""
 
 
-@pytest.mark.timeout(max(120, EXAMPLES * 4))
+@pytest.mark.timeout(max(300, EXAMPLES * 4))
 @settings(max_examples=EXAMPLES, **COMMON)
 @given(PROGRAMS, SETTINGS, BUFFERS)
 def test_random_programs(program: Program, setting: str, buffer: int) -> None:

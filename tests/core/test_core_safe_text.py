@@ -99,7 +99,7 @@ def test_the_class_name_is_that_of_the_class() -> None:
     assert class_name(make("Declined", __class__=KeyError)) == "Declined"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("read", [_raises, _endless])
 @pytest.mark.parametrize(
     "name",

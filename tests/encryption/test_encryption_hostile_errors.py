@@ -197,7 +197,7 @@ hostile_errors = st.builds(
 )
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 @hypothesis.given(error=hostile_errors, cause=st.none() | hostile_errors)
 @hypothesis.settings(
     max_examples=400, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

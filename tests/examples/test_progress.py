@@ -55,7 +55,7 @@ CLICK_AND_WATCH = """new Promise((done) => {
 
 @pytest.mark.anyio
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's package chromium")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_the_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bar moves forward to its end, and every line of the log is there once."""
     monkeypatch.setenv("INNGEST_DEV", "1")

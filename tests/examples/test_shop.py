@@ -193,7 +193,7 @@ def test_the_demo_runs_from_anywhere(tmp_path: pathlib.Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
         env=environment,
     )

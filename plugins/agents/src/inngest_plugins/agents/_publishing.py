@@ -158,6 +158,9 @@ class _Outbox:
         if self._sending is None:
             return
         try:
+            if isinstance(error, asyncio.CancelledError):
+                # What was cancelled waits for no message.
+                self._sending.cancel()
             await self._sending
         except asyncio.CancelledError:
             self._sending.cancel()
