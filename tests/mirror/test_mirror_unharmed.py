@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import datetime as dt
+import gc
 import logging
 import pathlib
 import socket
@@ -16,7 +20,9 @@ from inngest_plugins.core import Call
 from inngest_plugins.encryption import EncryptionPlugin, KeyRing
 from inngest_plugins.local import Run
 from inngest_plugins.mirror import MirrorError, MirrorPlugin, SQLAlchemyStore
+from inngest_plugins.mirror.store.rows import Report, RunFacts
 from inngest_plugins.mirror.store.tables import metadata, runs, steps
+from inngest_plugins.mirror.store.thread import LoopThread
 
 from .conftest import App, Server, attempt_rows, rows_of, run_row, step_rows, until
 
@@ -301,3 +307,39 @@ async def test_health(sqlite_store: SQLAlchemyStore, tmp_path: pathlib.Path) -> 
     with pytest.raises(MirrorError):
         await check.check()
     await gone.close()
+
+
+async def test_a_write_that_is_given_up_while_it_connects_says_nothing(
+    postgres: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asyncpg leaves an error that nobody awaits; asyncio would log it, and Sentry report it."""
+    now = dt.datetime.now(dt.timezone.utc)
+    report = Report(RunFacts("1", "app", "fn", None, "Running", 0, seen_at=now))
+    url = postgres.new_database().replace("postgresql", "postgresql+asyncpg", 1)
+    store = SQLAlchemyStore(url, engine_options={"poolclass": sa.NullPool})
+    await store.upgrade()
+    with caplog.at_level("DEBUG"):
+        for number in range(120):
+            with contextlib.suppress(TimeoutError):
+                await store.write(report, timeout=number % 40 * 0.0005)
+        await store.close()
+        gc.collect()
+    assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
+
+
+def test_the_stores_thread_still_tells_of_other_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """An error that nobody awaited is logged, unless it is a connection's."""
+    thread = LoopThread("told")
+
+    async def leave(error: Exception) -> None:
+        asyncio.get_running_loop().create_future().set_exception(error)
+        gc.collect()
+
+    async def last() -> None:
+        """Nothing is left to do."""
+
+    thread.run(lambda: leave(ConnectionError("quiet")))
+    thread.run(lambda: leave(ValueError("told")))
+    thread.stop(last)
+    (record,) = [each for each in caplog.records if each.name == "asyncio"]
+    assert "told" in record.getMessage()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import os
 import threading
 import weakref
@@ -13,6 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 T = TypeVar("T")
 Make: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
 _CLOSING_SECONDS: Final = 5.0
+_logger = logging.getLogger("inngest_plugins.mirror")
 
 
 class LoopThread:
@@ -94,6 +96,7 @@ class _Loop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_tell)
         self._later: set[asyncio.Task[None]] = set()
         self._is_ending = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -135,6 +138,20 @@ class _Loop:
             self._loop.run_until_complete(_all_ended(tasks))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what the loop has to say, but no error of a connection that was given up.
+
+    A write that takes too long is cancelled. Where that happens while asyncpg connects, it leaves a
+    future with a ConnectionError that nobody awaits, and asyncio would log it as an error.
+    """
+    future, error = context.get("future"), context.get("exception")
+    is_given_up = isinstance(error, ConnectionError) and not isinstance(future, asyncio.Task)
+    if future is not None and is_given_up:
+        _logger.debug("a connection that was given up: %s", error)
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _all_ended(tasks: set[asyncio.Task[Any]]) -> None:
