@@ -1,8 +1,9 @@
 """The same without containers: `python -m examples.production.run --env .env`.
 
 Starts the payment provider and two workers on one port, and the Inngest server if its program is
-named by `--inngest`. A worker that ends is started again, so `kill -TERM` of one after the other
-rolls out what is in the files now. Ctrl-C stops everything; requests that run end first.
+named by `--inngest`; reconciles the mirror every five minutes. A worker that ends is started again,
+so `kill -TERM` of one after the other rolls out what is in the files now. Ctrl-C stops everything;
+requests that run end first.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import argparse
 import asyncio
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import httpx
 
@@ -22,6 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PACKAGE = "examples.production"
 RESTART_AFTER = 0.5
+RECONCILE_EVERY = 300.0
 DEFAULTS = {
     "INNGEST_BASE_URL": "http://127.0.0.1:8288",
     "SHOP_DATABASE": "sqlite+aiosqlite:///shop.db",
@@ -68,8 +72,19 @@ def server_command(program: str, env: dict[str, str], port: int) -> list[str]:
     return [program, "start", *reach, "--sdk-url", app, "--poll-interval", "60"]
 
 
-async def keep(command: Sequence[str], env: dict[str, str], fds: Sequence[int]) -> None:
-    """Run a command, again each time it ends, until cancelled; then let it end."""
+def mirror_command(*words: str) -> list[str]:
+    """Return a command of the mirror."""
+    return [str(pathlib.Path(sys.executable).with_name("inngest-plugins")), "mirror", *words]
+
+
+async def keep(
+    command: Sequence[str],
+    env: dict[str, str],
+    fds: Sequence[int] = (),
+    *,
+    pause: float = RESTART_AFTER,
+) -> None:
+    """Run a command, again some seconds after it ended, until cancelled; then let it end."""
     while True:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=ROOT, env=env, pass_fds=tuple(fds)
@@ -80,7 +95,14 @@ async def keep(command: Sequence[str], env: dict[str, str], fds: Sequence[int]) 
             if process.returncode is None:
                 process.terminate()
                 await process.wait()
-        await asyncio.sleep(RESTART_AFTER)
+        await asyncio.sleep(pause)
+
+
+async def reconcile(env: dict[str, str]) -> None:
+    """Tell the mirror every five minutes what no request can: runs that were cancelled or lost."""
+    await asyncio.sleep(RECONCILE_EVERY)
+    command = mirror_command("reconcile", f"{PACKAGE}.app:client")
+    await keep(command, env, pause=RECONCILE_EVERY)
 
 
 async def until_up(url: str, is_up: Callable[[httpx.Response], bool], method: str = "GET") -> None:
@@ -95,32 +117,39 @@ async def until_up(url: str, is_up: Callable[[httpx.Response], bool], method: st
             await asyncio.sleep(0.2)
 
 
+async def register(url: str, workers: int) -> None:
+    """Wait for a worker and for the server, which learns the app's functions and its address."""
+    await until_up(f"{url}/health", lambda answer: answer.is_success)
+    await until_up(f"{url}/api/inngest", lambda answer: answer.is_success, "PUT")
+    print(f"{workers} workers at {url}; the mirror's page is {url}/runs/page", flush=True)
+
+
+async def together(parts: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all until cancelled, or until one raises; then wait until each has ended."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        # Not `gather`: it is over with the first that ends, and would cancel the others twice.
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def run(env: dict[str, str], *, workers: int, port: int, inngest: str | None) -> None:
     """Run everything until cancelled."""
-    for command in (
-        [sys.executable, "-m", f"{PACKAGE}.orders"],
-        [str(pathlib.Path(sys.executable).with_name("inngest-plugins")), "mirror", "upgrade"],
-    ):
+    for command in ([sys.executable, "-m", f"{PACKAGE}.orders"], mirror_command("upgrade")):
         migration = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=env)
         if await migration.wait():
             raise SystemExit(f"{' '.join(command)} failed")
-    url = f"http://127.0.0.1:{port}"
     with listen(port) as shared:
-        commands = [payments_command(env["PAYMENTS_URL"])]
-        commands += [worker_command(shared)] * workers
+        parts = [keep(payments_command(env["PAYMENTS_URL"]), env), reconcile(env)]
+        parts += [keep(worker_command(shared), env, [shared.fileno()]) for _ in range(workers)]
         if inngest is not None:
-            commands.append(server_command(inngest, env, port))
-        tasks = [asyncio.create_task(keep(each, env, [shared.fileno()])) for each in commands]
-        try:
-            await until_up(f"{url}/health", lambda answer: answer.is_success)
-            # The app registers itself: the server learns its functions and its address.
-            await until_up(f"{url}/api/inngest", lambda answer: answer.is_success, "PUT")
-            print(f"{workers} workers at {url}; the mirror's page is {url}/runs/page", flush=True)
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            parts.append(keep(server_command(inngest, env, port), env))
+        await together([*parts, register(f"http://127.0.0.1:{port}", workers)])
 
 
 async def main() -> None:
@@ -131,6 +160,8 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--inngest", help="program of the Inngest server")
     options = parser.parse_args()
+    if options.inngest is not None and shutil.which(options.inngest) is None:
+        parser.error(f"--inngest: there is no program {options.inngest}")
     env = environment(options.env, options.port)
     task = asyncio.ensure_future(
         run(env, workers=options.workers, port=options.port, inngest=options.inngest)

@@ -276,7 +276,7 @@ def test_what_ends_is_started_again(tmp_path: Path) -> None:
     code = f"open({str(file)!r}, 'a').write('x')"
 
     async def kept() -> None:
-        task = asyncio.create_task(run.keep([sys.executable, "-c", code], {}, []))
+        task = asyncio.create_task(run.keep([sys.executable, "-c", code], {}, pause=0.05))
         while not file.exists() or len(file.read_text()) < 2:
             await asyncio.sleep(0.05)
         task.cancel()
@@ -285,3 +285,63 @@ def test_what_ends_is_started_again(tmp_path: Path) -> None:
 
     asyncio.run(kept())
     assert len(file.read_text()) >= 2
+
+
+SLOW_TO_END = """
+import pathlib, signal, sys, time
+def end(*_):
+    time.sleep(float(sys.argv[2]))
+    pathlib.Path(sys.argv[1] + ".ended").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(60)
+"""
+
+
+def test_stopping_waits_for_each_process(tmp_path: Path) -> None:
+    """The slow one, too: what it does is not left behind when the first has ended."""
+    files = {tmp_path / "quick": "0", tmp_path / "slow": "1.5"}
+
+    async def stopped() -> None:
+        parts = [
+            run.keep([sys.executable, "-c", SLOW_TO_END, str(file), seconds], {})
+            for file, seconds in files.items()
+        ]
+        task = asyncio.create_task(run.together(parts))
+        while not all(file.exists() for file in files):
+            await asyncio.sleep(0.05)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(stopped())
+    assert all(file.with_name(f"{file.name}.ended").exists() for file in files)
+
+
+def test_what_cannot_be_started_ends_the_rest(tmp_path: Path) -> None:
+    """A missing program is an error at once, and nothing is left running."""
+    file = tmp_path / "quick"
+
+    async def failed() -> None:
+        other = run.keep([sys.executable, "-c", SLOW_TO_END, str(file), "0"], {})
+        await run.together([other, run.keep([str(tmp_path / "no-program")], {})])
+
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(failed())
+    assert not file.exists() or file.with_name("quick.ended").exists()
+
+
+def test_a_server_that_is_not_there_is_said(secrets: Path) -> None:
+    """Before anything is started."""
+    command = [sys.executable, "-m", "examples.production.run", "--env", str(secrets)]
+    ended = subprocess.run(
+        [*command, "--inngest", "no-such-inngest"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+    assert ended.returncode == 2
+    assert "there is no program no-such-inngest" in ended.stderr
