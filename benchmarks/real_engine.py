@@ -52,7 +52,7 @@ from inngest_plugins.encryption import EncryptionPlugin, Key, KeyRing
 ROOT = Path(__file__).resolve().parents[1]
 IN_FLIGHT = 60
 GIVE_UP_AFTER = 420.0
-"""Seconds without any order ending: longer than the server's backoff after several kills."""
+"""Seconds without any order ending: longer than the server's backoff after four kills."""
 
 
 @dataclass
@@ -212,13 +212,15 @@ async def outages(around: World, finished: asyncio.Queue[float], seconds: float)
             print(f"  {name} was away for {seconds:.0f} s", flush=True)
 
 
-async def place(around: World, client: inngest.Inngest, count: int, seconds: float) -> list[Order]:
+async def place(
+    around: World, client: inngest.Inngest, count: int, seconds: float, patience: float
+) -> list[Order]:
     """Place orders, some at a time, and return when all have ended or nothing moves any more."""
     orders: list[Order] = []
     ended, moved = 0, time.monotonic()
     finished: asyncio.Queue[float] = asyncio.Queue()
     away = asyncio.create_task(outages(around, finished, seconds))
-    while ended < count and time.monotonic() - moved < GIVE_UP_AFTER:
+    while ended < count and time.monotonic() - moved < patience:
         while len(orders) < count and len(orders) - ended < IN_FLIGHT:
             orders.append(await _place_one(client, len(orders)))
         await asyncio.sleep(0.5)
@@ -329,7 +331,7 @@ def _seconds(time_text: str | None) -> float:
     return dt.datetime.fromisoformat(whole).replace(tzinfo=dt.timezone.utc).timestamp()
 
 
-async def main(count: int, every: float, seconds: float, postgres: str) -> int:
+async def main(count: int, every: float, seconds: float, patience: float, postgres: str) -> int:
     """Run it, and print the report."""
     keys = Key.generate("bench")
     sealing = EncryptionPlugin(KeyRing(keys), event_fields=("customer", "payment"))
@@ -348,7 +350,7 @@ async def main(count: int, every: float, seconds: float, postgres: str) -> int:
                 await workers.start(f"http://127.0.0.1:{port}")
                 workers.begin_to_kill()
                 began = time.monotonic()
-                orders = await place(around, client, count, seconds)
+                orders = await place(around, client, count, seconds, patience)
                 took = time.monotonic() - began
             finally:
                 await workers.stop()
@@ -363,8 +365,24 @@ if __name__ == "__main__":
     parser.add_argument("--orders", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=5, help="between two kills, on average")
     parser.add_argument("--away", type=float, default=10, help="seconds that a service is away")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=GIVE_UP_AFTER,
+        help="seconds without any order ending, after which the rest is lost",
+    )
     parser.add_argument("--postgres", default=os.environ.get("BENCH_POSTGRES"))
     options = parser.parse_args()
     if not options.postgres or "INNGEST_DEV_URL" not in os.environ:
         sys.exit("real_engine needs --postgres URL, and the server in INNGEST_DEV_URL")
-    sys.exit(asyncio.run(main(options.orders, options.seconds, options.away, options.postgres)))
+    sys.exit(
+        asyncio.run(
+            main(
+                options.orders,
+                options.seconds,
+                options.away,
+                options.patience,
+                options.postgres,
+            )
+        )
+    )

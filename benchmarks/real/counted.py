@@ -69,7 +69,8 @@ class Report:
             f"leaked              {len(self.leaked)}",
             f"traces a run        {spread(self.traces)}",
             f"events a failure    {spread(self.events)}",
-            f"  of something else {sum(self.others.values())} {dict(self.others) or ''}",
+            f"  of something else {sum(self.others.values())}",
+            *(f"    {times} times {what}" for what, times in self.others.items()),
             f"  not counted       {self.excused}: Sentry away, or a worker killed within seconds",
             f"step bodies that a killed worker had done, done again: {self.repeated}",
         ]
@@ -169,12 +170,19 @@ def check_sentry(report: Report, envelopes: Iterable[bytes], failed: Mapping[str
         if run_id in failed:
             errors[run_id] += 1
         else:
-            report.others[f"{event['exception']['values'][-1]['type']} {event.get('logger')}"] += 1
+            report.others[stranger(event)] += 1
     for run_id, could_know in failed.items():
         if could_know or errors[run_id] == 1:
             report.events[errors[run_id]] += 1
         else:
             report.excused += 1
+
+
+def stranger(event: Any) -> str:
+    """Say what an event that belongs to no failed run is: the error, its logger, its message."""
+    error = event["exception"]["values"][-1]
+    said = (event.get("logentry") or {}).get("message") or error.get("value") or ""
+    return f"{error['type']} {event.get('logger')}: {said.splitlines()[0] if said else ''}"
 
 
 def exceptions(envelopes: Iterable[bytes]) -> Iterable[Any]:

@@ -84,7 +84,7 @@ def test_traces_events_and_leaks(counted: Any) -> None:
     assert report.traces == {1: 1, 2: 1, 0: 1}
 
     def envelope(run_id: str) -> bytes:
-        exception = {"values": [{"type": "ValueError"}]}
+        exception = {"values": [{"type": "ValueError", "value": "no luck\nat all"}]}
         event = {"level": "error", "tags": {"inngest.run.id": run_id}, "exception": exception}
         return b'{"dsn": ""}\n{"type": "event"}\n' + json.dumps(event).encode()
 
@@ -92,8 +92,9 @@ def test_traces_events_and_leaks(counted: Any) -> None:
     sent = [envelope(name) for name in ("once", "twice", "twice", "completed")]
     counted.check_sentry(report, sent, failed)
     assert report.events == {1: 1, 2: 1, 0: 1}
-    assert (report.excused, report.others) == (1, {"ValueError None": 1})
+    assert (report.excused, report.others) == (1, {"ValueError None: no luck": 1})
 
     counted.check_leaks(report, [("log", "nothing"), ("trace", f"a {HEAD} b")])
     assert {text.split(":")[0] for text in report.leaked} == {"trace"}
     assert f"leaked              {len(report.leaked)}" in str(report)
+    assert "1 times ValueError None: no luck\n" in str(report)
