@@ -206,6 +206,14 @@ def test_live_a_client_writes_from_outside(live_server: LiveServer) -> None:
     live_server.serve(client, [plain])
     run_id = live_server.start(client, inngest.Event(name="live-metadata/plain"))
     live_server.ended(run_id)
+    # A run can be seen to have ended before what its last request recorded is written.
+    wait_for(
+        live_server,
+        run_id,
+        lambda run: (
+            [values for _, values in shown(run, "run") + shown(run, "step")] == [{"n": 1}] * 2
+        ),
+    )
     pending = MetadataClient(client).run(run_id).increment("n", 41).set("reviewed", True)
     pending.step("work").set("note", "fine")
     pending.send_sync()
