@@ -26,7 +26,7 @@ from inngest_plugins.core import (
     Step,
     record_hooks,
 )
-from inngest_plugins.core.data.headers import engine_headers
+from inngest_plugins.core.data.call_identity import engine_headers
 from inngest_plugins.local import LocalEngine
 
 settings = pytest.mark.parametrize("setting", SETTINGS)

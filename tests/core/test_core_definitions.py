@@ -28,7 +28,7 @@ from inngest_plugins.core import (
     Step,
     require_extra,
 )
-from inngest_plugins.core.base.extras import require_extra as private_require_extra
+from inngest_plugins.core.base.checks import require_extra as private_require_extra
 
 
 def define(**members: Any) -> type[Plugin]:

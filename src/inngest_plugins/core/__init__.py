@@ -5,8 +5,9 @@ plugin is registered work as before.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from .base.checks import check_switch, require_extra
 from .base.errors import (
     CallEndedError,
     EngineApiError,
@@ -19,41 +20,39 @@ from .base.errors import (
     RunEndedError,
     StaleDispatchError,
 )
-from .base.extras import require_extra
 from .base.keys import CallKey
 from .base.layers import Layer, Phase
-from .base.printable import printable
-from .base.safe_text import class_name, exception_chain, safe_repr, safe_text, safe_traceback
-from .base.switches import check_switch
-from .base.timestamps import parse_timestamp
-from .base.typed_json import TypedJson, TypedJsonError
-from .base.ulids import ulid_time, ulid_value
-from .data.answer import Answer
+from .base.safe_text import (
+    class_name,
+    exception_chain,
+    printable,
+    safe_repr,
+    safe_text,
+    safe_traceback,
+)
 from .data.call import Call
+from .data.call_contexts import AroundBranch, AroundGroup, ParallelGroup
 from .data.deferral import DEFERRED_EVENT, DeferredBy
-from .data.groups import AroundBranch, AroundGroup, ParallelGroup
 from .data.memos import Memo, MemoError, Memos
 from .data.outcome import Outcome
-from .data.records import HookRecord, record_hooks
 from .data.send import Send
-from .data.step import Step
-from .data.usage import USAGE, USAGE_RECORDER, ModelCall, ModelUsage, UsageRecorder
-from .engine.api import EngineApi, answered_by
-from .engine.call_engine import CallEngine
-from .engine.dispatch import Dispatch
+from .data.step import Answer, Step
 from .entry.calls import install as _install
 from .entry.calls import require_calls
-from .protocol.hooks import Hooks
 from .protocol.plugin import Plugin
-from .protocol.sealed import open_sealed
-from .sdk.refused import RefusedRequest, refused_request
-from .stack.delivery import Delivery, DeliveryRequest, RequestDelivery
 from .stack.diagnoses import diagnose_with
-from .stack.health import HealthCheck
-from .stack.sealed_place import SealedPlace
 from .stack.stack import Stack, StackEntry
 
 if TYPE_CHECKING:
+    from .base.timestamps import parse_timestamp, ulid_time, ulid_value
+    from .base.typed_json import TypedJson, TypedJsonError
+    from .data.records import HookRecord, record_hooks
+    from .data.usage import USAGE, USAGE_RECORDER, ModelCall, ModelUsage, UsageRecorder
+    from .engine.api import EngineApi, answered_by
+    from .engine.call_engine import CallEngine
+    from .engine.dispatch import Dispatch
+    from .protocol.hooks import Hooks
+    from .protocol.sealed import open_sealed
     from .realtime import (
         EmbeddedEngineError,
         MessageSource,
@@ -69,7 +68,11 @@ if TYPE_CHECKING:
         embed_engine,
         embedded_engine,
     )
+    from .sdk.refused import RefusedRequest, refused_request
     from .sdk.served import served_functions
+    from .stack.delivery import Delivery, DeliveryRequest, RequestDelivery
+    from .stack.health import HealthCheck
+    from .stack.sealed_place import SealedPlace
 
 _install()
 
@@ -154,10 +157,28 @@ __all__ = [
     "ulid_value",
 ]
 
+_LATE: Final = {
+    "base.timestamps": ("parse_timestamp", "ulid_time", "ulid_value"),
+    "base.typed_json": ("TypedJson", "TypedJsonError"),
+    "data.records": ("HookRecord", "record_hooks"),
+    "data.usage": ("USAGE", "USAGE_RECORDER", "ModelCall", "ModelUsage", "UsageRecorder"),
+    "engine.api": ("EngineApi", "answered_by"),
+    "engine.call_engine": ("CallEngine",),
+    "engine.dispatch": ("Dispatch",),
+    "protocol.hooks": ("Hooks",),
+    "protocol.sealed": ("open_sealed",),
+    "sdk.refused": ("RefusedRequest", "refused_request"),
+    "sdk.served": ("served_functions",),
+    "stack.delivery": ("Delivery", "DeliveryRequest", "RequestDelivery"),
+    "stack.health": ("HealthCheck",),
+    "stack.sealed_place": ("SealedPlace",),
+}
+"""The modules that are imported when one of their names is asked for; `realtime` has the rest."""
+
 
 def __getattr__(name: str) -> Any:
-    """Import what few programs need when it is asked for: `realtime`, and what an app serves."""
+    """Import what not every stack needs when it is asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = ".sdk.served" if name == "served_functions" else ".realtime"
-    return getattr(importlib.import_module(module, __name__), name)
+    module = next((module for module, names in _LATE.items() if name in names), "realtime")
+    return getattr(importlib.import_module(f".{module}", __name__), name)

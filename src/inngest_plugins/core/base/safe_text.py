@@ -8,10 +8,13 @@ up with a text, and must not end up with a second exception that carries what th
 from __future__ import annotations
 
 import builtins
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final
+
+import inngest
 
 _GROUP: type[BaseException] | None = getattr(builtins, "BaseExceptionGroup", None)
 """None on Python 3.10, which has no exception groups."""
@@ -120,3 +123,59 @@ def _is_ordinary(exception: BaseException) -> bool:
             if any(name in attributes for name in _READ_BY_TRACEBACKS):
                 return False
     return type(_ATTRIBUTES.__get__(exception).get("__notes__", [])) is list
+
+
+_UNSAFE: Final = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+"""Control characters (C0, C1), line separators, bidirectional controls, lone surrogates.
+
+A terminal obeys the first (colours, titles, cursor, clipboard), the others make text read as what
+it is not, and a lone surrogate cannot be written at all.
+"""
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Escape what a terminal would obey instead of show.
+
+    Step ids, event names and error texts come from payloads and from other people's code. Whatever
+    of them goes to a terminal or a log goes through here. Escapes are written ``\u001b``, which
+    keeps JSON text valid JSON.
+
+    Args:
+        text: The text.
+        lines: Whether line breaks and tabs stay as they are: for text that may have several lines.
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        character = match.group()
+        return character if lines and character in "\n\t" else f"\\u{ord(character):04x}"
+
+    return re.sub(_UNSAFE, escaped, text)
+
+
+_BASES: tuple[type[Exception], ...] = (inngest.RetryAfterError, inngest.NonRetriableError)
+
+
+def redacted(error: Exception, plugin_hook: str) -> Exception:
+    """Return an error that is sent in place of one whose text may hold a payload.
+
+    What the error *is* stays visible: its class name, and whether and when the engine may try
+    again. Sentry and other observers have seen the original.
+
+    Args:
+        error: what a plugin raised after the outcome had been encrypted.
+        plugin_hook: where it came from, for the message.
+    """
+    kind = type(error)
+    base = next((base for base in _BASES if issubclass(kind, base)), Exception)
+    name = class_name(error)
+    made = type(name, (base,), {})
+    message = (
+        f"{plugin_hook} raised {name}. Its message is not sent, because plugins "
+        "of this stack keep payloads secret and the outcome had been encrypted already"
+    )
+    if base is inngest.RetryAfterError:
+        replaced: Exception = made(message, error.retry_after)  # type: ignore[attr-defined]
+    else:
+        replaced = made(message)
+    replaced.__suppress_context__ = True
+    return replaced

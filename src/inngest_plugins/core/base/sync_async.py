@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from contextvars import ContextVar
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
     from anyio import CancelScope
     from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
@@ -161,6 +162,8 @@ class Portal:
 
     def _finish(self, awaitable: Awaitable[Any]) -> Any:
         """Wait for the portal, and run meanwhile what it needs in this thread."""
+        from queue import SimpleQueue
+
         if _lending.get():
             # The loop of the portal waits for this thread.
             from anyio.from_thread import start_blocking_portal

@@ -7,17 +7,15 @@ import contextvars
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import inngest
 
 from inngest_plugins.core.base.errors import RegistrationError
 from inngest_plugins.core.base.layers import Phase
 from inngest_plugins.core.base.sync_async import Portal
-from inngest_plugins.core.engine.call_engine import CallEngine
 from inngest_plugins.core.sdk.assignments import provide, put_event, put_events
 from inngest_plugins.core.sdk.door import Output, StepInfo, identity_of
-from inngest_plugins.core.stack.sealed_place import SealedPlace
 from inngest_plugins.core.stack.stack import Stack
 
 from .attachments import is_joined
@@ -26,6 +24,11 @@ from .call_identity import CallIdentity
 from .deferral import DeferredBy, take_carrier
 from .memos import Memos
 from .step import Step
+
+if TYPE_CHECKING:
+    from inngest_plugins.core.engine.call_engine import CallEngine
+
+    from .records import HookRecord
 
 T = TypeVar("T")
 
@@ -37,6 +40,9 @@ current_branch: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar
 )
 current_step: contextvars.ContextVar[Step | None] = contextvars.ContextVar(
     "inngest_plugins_step", default=None
+)
+recorder: contextvars.ContextVar[list[HookRecord] | None] = contextvars.ContextVar(
+    "inngest_plugins_recorder", default=None
 )
 
 
@@ -215,6 +221,8 @@ class Call(CallIdentity):
     def engine(self) -> CallEngine:
         """The engine as this request knows it: identity, deferred functions, operations."""
         if self._engine is None:
+            from inngest_plugins.core.engine.call_engine import CallEngine
+
             self._engine = CallEngine(
                 self.client, self.ctx, request_id=self.request_id, started=self._started
             )
@@ -349,6 +357,8 @@ class Call(CallIdentity):
         return None if attached is None else attached.get(key)
 
     def _sealed_attachments(self, hashed_id: str) -> dict[str, Any] | None:
+        from inngest_plugins.core.stack.sealed_place import SealedPlace
+
         function_id = self.local_id
         if self.handler_kind == "on_failure":
             function_id += "-failure"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import abc
 import contextvars
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from inngest_plugins.core.base.errors import CallEndedError
 from inngest_plugins.core.base.keys import Keyed
 from inngest_plugins.core.base.sync_async import NotWaitingError, Portal
 from inngest_plugins.core.stack.stack import BoundHook, RunningHook
-
-from .groups import AroundGroup
 
 T = TypeVar("T")
 
@@ -32,6 +31,26 @@ async def as_hook(running: RunningHook, awaitable: Awaitable[T]) -> T:
     finally:
         running.awaits = False
         in_async_hook.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelGroup:
+    """A `group.parallel` that the function has reached.
+
+    Attributes:
+        place: where: `Step.branch` of each of its steps begins with it.
+        is_race: whether the function goes on as soon as one branch has ended.
+    """
+
+    place: tuple[int, ...]
+    is_race: bool
+
+
+AroundBranch: TypeAlias = Callable[[int], AbstractContextManager[Any]]
+"""Returns what to hold open around a branch, given its number."""
+
+AroundGroup: TypeAlias = Callable[[ParallelGroup], AbstractContextManager[AroundBranch]]
+"""Returns what to hold open around a group; entering it gives the same for its branches."""
 
 
 class CallContexts(Keyed):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from .call import recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,6 @@ class HookRecord:
     started_at: float
     duration: float
     error: str | None
-
-
-recorder: contextvars.ContextVar[list[HookRecord] | None] = contextvars.ContextVar(
-    "inngest_plugins_recorder", default=None
-)
 
 
 @contextlib.contextmanager

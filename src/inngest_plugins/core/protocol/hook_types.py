@@ -8,11 +8,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import inngest
 
-from inngest_plugins.core.data.answer import Answer
 from inngest_plugins.core.data.call import Call
 from inngest_plugins.core.data.outcome import Outcome
 from inngest_plugins.core.data.send import Send
-from inngest_plugins.core.data.step import Step
+from inngest_plugins.core.data.step import Answer, Step
 
 ClientHook: TypeAlias = Callable[[inngest.Inngest], Awaitable[None] | None]
 CallHook: TypeAlias = Callable[[Call], Awaitable[None] | None]

@@ -20,11 +20,10 @@ from inngest_plugins.core.base.hook_names import (
     check_layer,
     check_no_misspelt_hook,
 )
-from inngest_plugins.core.data.answer import Answer
 from inngest_plugins.core.data.call import Call
 from inngest_plugins.core.data.outcome import Outcome
 from inngest_plugins.core.data.send import Send
-from inngest_plugins.core.data.step import Step
+from inngest_plugins.core.data.step import Answer, Step
 from inngest_plugins.core.stack.stack import StackEntry
 
 

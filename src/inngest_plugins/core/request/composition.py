@@ -17,7 +17,7 @@ from inngest_plugins.core.stack.list_entry import ListEntry, class_in_list
 from inngest_plugins.core.stack.stack import Stack, StackEntry, lone_class
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Composition:
     """The middleware lists of a client and of a function, combined.
 

@@ -9,10 +9,9 @@ from inspect import isawaitable
 from typing import Any
 
 from inngest_plugins.core.base.sync_async import Portal
-from inngest_plugins.core.data.answer import Answer
 from inngest_plugins.core.data.call import Call
 from inngest_plugins.core.data.call_contexts import AsyncContext, Opened, as_hook
-from inngest_plugins.core.data.step import Step
+from inngest_plugins.core.data.step import Answer, Step
 from inngest_plugins.core.sdk import door
 from inngest_plugins.core.stack.stack import BoundHook, Stack
 

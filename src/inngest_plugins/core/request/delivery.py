@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from inngest_plugins.core.base.errors import OpTooLargeError, RunEndedError, StaleDispatchError
+from inngest_plugins.core.base.stored_json import through_the_wire
 from inngest_plugins.core.base.sync_async import Portal, run_async
 from inngest_plugins.core.data.call import Call
 from inngest_plugins.core.data.step import Step, StepStatus
-from inngest_plugins.core.data.wire import through_the_wire
 from inngest_plugins.core.sdk import assignments, door, ops
 from inngest_plugins.core.stack.delivery import DeliveryRequest, RequestDelivery
 
@@ -21,7 +21,7 @@ from .dispatch import Dispatcher, OnError, Sequence
 logger = logging.getLogger("inngest_plugins")
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Waiting:
     """A result that the function was given and the engine has not acknowledged yet."""
 

@@ -7,13 +7,15 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Generator
 from inspect import isawaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inngest_plugins.core.base.safe_text import class_name
 from inngest_plugins.core.data.call import Call
 from inngest_plugins.core.data.call_contexts import as_hook
-from inngest_plugins.core.data.records import HookRecord
 from inngest_plugins.core.stack.stack import BoundHook, RunningHook
+
+if TYPE_CHECKING:
+    from inngest_plugins.core.data.records import HookRecord
 
 logger = logging.getLogger("inngest_plugins")
 
@@ -159,6 +161,8 @@ class Dispatcher:
 
     def record(self, bound: BoundHook, started: float, error: BaseException | None) -> HookRecord:
         """Make the record of a hook that began at `started` and ends now."""
+        from inngest_plugins.core.data.records import HookRecord
+
         return HookRecord(
             plugin=bound.owner.name,
             hook=bound.hook,

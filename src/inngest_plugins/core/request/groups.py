@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from inngest_plugins.core.data.call import Call, current_branch
-from inngest_plugins.core.data.groups import AroundBranch, ParallelGroup
+from inngest_plugins.core.data.call_contexts import AroundBranch, ParallelGroup
 from inngest_plugins.core.sdk import door
 from inngest_plugins.core.stack.stack import BoundHook
 

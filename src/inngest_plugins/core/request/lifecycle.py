@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import inngest
 
@@ -19,12 +19,14 @@ from inngest_plugins.core.stack.stack import BoundHook, Stack
 from .composition import forget, unmet
 from .contexts import Contexts
 from .course import Course, Stage
-from .delivery import StepDelivery, begin_delivery
 from .dispatch import ALL, Dispatcher, Rest, Sequence
 from .groups import follow_groups
 from .outcomes import Outcomes
 from .sends import SendSession
 from .steps import StepReports
+
+if TYPE_CHECKING:
+    from .delivery import StepDelivery
 
 
 class CallSession:
@@ -95,6 +97,10 @@ class CallSession:
             running.bound = outer
 
     def _begin_delivery(self) -> StepDelivery | None:
+        if self.call.stack.delivery is None:
+            return None
+        from .delivery import StepDelivery, begin_delivery
+
         begun = begin_delivery(self.call)
         if begun is None:
             return None

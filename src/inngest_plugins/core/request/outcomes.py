@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import inngest
 
-from inngest_plugins.core.base.redacted import redacted
+from inngest_plugins.core.base.safe_text import redacted
 from inngest_plugins.core.data import attachments
 from inngest_plugins.core.data.call import Call
 from inngest_plugins.core.data.outcome import Outcome
@@ -32,7 +32,7 @@ def _add_last(add: Callable[[], object], outcome: Outcome) -> None:
         _logger.exception("metadata of %r is left out", outcome)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class SeenOutcome:
     """The outcome of the request that the plugins have seen.
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 import inngest
-import pydantic
 from inngest._internal import server_lib, types
 from inngest._internal.step_lib import base as step_base
 
@@ -16,28 +15,6 @@ from .door import EMPTY, AnyContext, CallResult, Manager, Output, ResponseInterr
 
 NO_OP: Final = "None"
 """The opcode with which an answer neither moves nor ends the run."""
-
-
-class OpInfo(StepInfo):
-    """An operation with an opcode that the SDK does not know, or with metadata.
-
-    Attributes:
-        metadata: what the engine stores with the operation; None for nothing.
-    """
-
-    op: enum.Enum  # type: ignore[assignment]
-    metadata: list[dict[str, Any]] | None = None
-
-    @pydantic.model_serializer(mode="wrap")
-    def _without_absent(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        op = handler(self)
-        if self.metadata is None:
-            op.pop("metadata", None)
-        return op
-
-
-# The SDK's module has its annotations as text, with names of its own.
-OpInfo.model_rebuild(_types_namespace={**vars(step_base), "enum": enum, "Any": Any})
 
 
 @functools.cache
@@ -55,6 +32,8 @@ def new_op(
     ctx: AnyContext, step_id: str, *, op: str, opts: dict[str, Any] | None, name: str | None
 ) -> StepInfo:
     """Make the operation of a step that the function has reached; counts reused ids."""
+    from .op_info import OpInfo
+
     parsed = ctx.step._parse_step_id(step_id)
     return OpInfo(
         display_name=parsed.user_facing,
@@ -89,6 +68,8 @@ def _result(step: Any) -> Any:
 
 def with_metadata(info: StepInfo, metadata: Sequence[Mapping[str, Any]]) -> StepInfo:
     """Return an operation that carries metadata."""
+    from .op_info import OpInfo
+
     return OpInfo(
         **{name: getattr(info, name) for name in type(info).model_fields if name != "metadata"},
         metadata=[dict(entry) for entry in metadata],
@@ -138,6 +119,8 @@ def interrupt_of(items: Sequence[CallResult]) -> ResponseInterrupt:
 
 def stop_at(info: StepInfo) -> CallResult:
     """Make the result of a request that another one has overtaken: it leaves the run alone."""
+    from .op_info import OpInfo
+
     # Without an id the server would take it for no answer, and call the function again.
     fields: dict[str, Any] = {"id": info.id, "display_name": info.display_name}
     return CallResult(multi=[CallResult(step=OpInfo(op=opcode(NO_OP), **fields))])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from inngest_plugins.core.engine.call_engine import CallEngine
+if TYPE_CHECKING:
+    from inngest_plugins.core.engine.call_engine import CallEngine
 
 
 @dataclass(frozen=True, slots=True)

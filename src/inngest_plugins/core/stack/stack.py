@@ -16,10 +16,12 @@ from inngest_plugins.core.base.hook_names import HOOKS, INBOUND, Hook, check_tra
 from inngest_plugins.core.base.layers import Layer
 from inngest_plugins.core.base.sync_async import new_portals
 
-from .delivery import Delivery
-from .health import HealthCheck
 from .list_entry import ListEntry, stack_of
-from .sealed_place import SealedPlace
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+    from .health import HealthCheck
+    from .sealed_place import SealedPlace
 
 SDK_LOOKUP_VARIABLE = "INNGEST_PLUGINS_SDK_MEMO_LOOKUP"
 """Set to 1 to leave replay to the SDK: its memo lookup, which is quadratic, and its futures."""
@@ -148,7 +150,7 @@ class StackEntry(ListEntry):
         return f"<{type(self).__name__} {self.name!r}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class BoundHook:
     """One hook of one plugin, as the dispatch loops need it.
 

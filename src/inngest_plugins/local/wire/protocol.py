@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping
 
 from inngest_plugins.core import parse_timestamp
-from inngest_plugins.core.base.json_numbers import read_integer, read_number
+from inngest_plugins.core.base.stored_json import read_integer, read_number
 from inngest_plugins.local.journal.records import Json
 
 from .ids import ACCOUNT_ID, queue_item_ref
