@@ -46,7 +46,8 @@ from .stack.stack import Stack, StackEntry
 if TYPE_CHECKING:
     from .base.timestamps import parse_timestamp, ulid_time, ulid_value
     from .base.typed_json import TypedJson, TypedJsonError
-    from .data.records import HookRecord, record_hooks
+    from .data.hook_record import HookRecord
+    from .data.records import record_hooks
     from .data.usage import USAGE, USAGE_RECORDER, ModelCall, ModelUsage, UsageRecorder
     from .engine.api import EngineApi, answered_by
     from .engine.call_engine import CallEngine
@@ -160,7 +161,8 @@ __all__ = [
 _LATE: Final = {
     "base.timestamps": ("parse_timestamp", "ulid_time", "ulid_value"),
     "base.typed_json": ("TypedJson", "TypedJsonError"),
-    "data.records": ("HookRecord", "record_hooks"),
+    "data.hook_record": ("HookRecord",),
+    "data.records": ("record_hooks",),
     "data.usage": ("USAGE", "USAGE_RECORDER", "ModelCall", "ModelUsage", "UsageRecorder"),
     "engine.api": ("EngineApi", "answered_by"),
     "engine.call_engine": ("CallEngine",),

@@ -28,8 +28,6 @@ from .step import Step
 if TYPE_CHECKING:
     from inngest_plugins.core.engine.call_engine import CallEngine
 
-    from .records import HookRecord
-
 T = TypeVar("T")
 
 current_call: contextvars.ContextVar[Call | None] = contextvars.ContextVar(
@@ -40,9 +38,6 @@ current_branch: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar
 )
 current_step: contextvars.ContextVar[Step | None] = contextvars.ContextVar(
     "inngest_plugins_step", default=None
-)
-recorder: contextvars.ContextVar[list[HookRecord] | None] = contextvars.ContextVar(
-    "inngest_plugins_recorder", default=None
 )
 
 

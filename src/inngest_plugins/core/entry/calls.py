@@ -10,13 +10,8 @@ from typing import Any
 import inngest
 
 from inngest_plugins.core.base.sync_async import Portal, advance, resume, run_async, shielded
-from inngest_plugins.core.data.call import (
-    Call,
-    current_branch,
-    current_call,
-    current_step,
-    recorder,
-)
+from inngest_plugins.core.data.call import Call, current_branch, current_call, current_step
+from inngest_plugins.core.data.records import recorder
 from inngest_plugins.core.data.send import Send
 from inngest_plugins.core.request.composition import compose, unmet
 from inngest_plugins.core.request.dispatch import Dispatcher

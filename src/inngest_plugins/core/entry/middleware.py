@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import inngest
 
-from inngest_plugins.core.data.call import recorder
 from inngest_plugins.core.data.call_identity import engine_headers
+from inngest_plugins.core.data.records import recorder
 from inngest_plugins.core.request.composition import compose, leads
 from inngest_plugins.core.stack.list_entry import ListEntry
 from inngest_plugins.core.stack.stack import Stack

@@ -15,7 +15,7 @@ from inngest_plugins.core.data.call_contexts import as_hook
 from inngest_plugins.core.stack.stack import BoundHook, RunningHook
 
 if TYPE_CHECKING:
-    from inngest_plugins.core.data.records import HookRecord
+    from inngest_plugins.core.data.hook_record import HookRecord
 
 logger = logging.getLogger("inngest_plugins")
 
@@ -161,7 +161,7 @@ class Dispatcher:
 
     def record(self, bound: BoundHook, started: float, error: BaseException | None) -> HookRecord:
         """Make the record of a hook that began at `started` and ends now."""
-        from inngest_plugins.core.data.records import HookRecord
+        from inngest_plugins.core.data.hook_record import HookRecord
 
         return HookRecord(
             plugin=bound.owner.name,
