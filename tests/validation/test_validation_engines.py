@@ -8,10 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inngest_plugins.validation import SchemaError
-from inngest_plugins.validation.schemas.documents import EngineName
 from inngest_plugins.validation.schemas.json_schema import MAX_DEPTH, JsonSchema
 from inngest_plugins.validation.schemas.patterns import PatternError, matcher
-from inngest_plugins.validation.schemas.violations import MAX_VIOLATIONS, Rejection, Violation
+from inngest_plugins.validation.schemas.schema import (
+    MAX_VIOLATIONS,
+    EngineName,
+    Rejection,
+    Violation,
+)
 
 ENGINES: tuple[EngineName, ...] = ("jsonschema", "jsonschema-rs")
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"

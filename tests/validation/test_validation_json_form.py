@@ -13,9 +13,8 @@ from pydantic import BaseModel
 
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.validation import EventType, SchemaError, ValidationFailed, ValidationPlugin
-from inngest_plugins.validation.schemas.documents import EngineName
 from inngest_plugins.validation.schemas.json_schema import JsonSchema
-from inngest_plugins.validation.schemas.violations import Rejection
+from inngest_plugins.validation.schemas.schema import EngineName, Rejection
 
 ENGINES: tuple[EngineName, ...] = ("jsonschema", "jsonschema-rs")
 DRAFTS = [

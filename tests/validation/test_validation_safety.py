@@ -33,7 +33,7 @@ from inngest_plugins.validation import (
     ValidationFailed,
     ValidationPlugin,
 )
-from inngest_plugins.validation.schemas.documents import EngineName
+from inngest_plugins.validation.schemas.schema import EngineName
 
 ENGINES: tuple[EngineName, ...] = ("jsonschema", "jsonschema-rs")
 SECRET = "canary-4111-1111"

@@ -14,7 +14,7 @@ import pytest
 
 from inngest_plugins.validation.schemas.documents import Library
 from inngest_plugins.validation.schemas.json_schema import JsonSchema
-from inngest_plugins.validation.schemas.violations import Rejection
+from inngest_plugins.validation.schemas.schema import Rejection
 
 SUITE = Path(__file__).parent / "json_schema_test_suite" / "required.json.xz"
 

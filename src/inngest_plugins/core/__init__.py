@@ -54,21 +54,18 @@ if TYPE_CHECKING:
     from .engine.dispatch import Dispatch
     from .protocol.hooks import Hooks
     from .protocol.sealed import open_sealed
-    from .realtime import (
-        EmbeddedEngineError,
-        MessageSource,
+    from .realtime.connection import RealtimeConnection
+    from .realtime.errors import EmbeddedEngineError, RealtimeError
+    from .realtime.messages import (
         MissedMessages,
-        RealtimeConnection,
-        RealtimeError,
         RealtimeEvent,
         RealtimeMessage,
-        RealtimeTiming,
-        RealtimeToken,
         RealtimeTopic,
         RunEnded,
-        embed_engine,
-        embedded_engine,
     )
+    from .realtime.source import MessageSource, embed_engine, embedded_engine
+    from .realtime.subscription import RealtimeTiming
+    from .realtime.tokens import RealtimeToken
     from .sdk.refused import RefusedRequest, refused_request
     from .sdk.served import served_functions
     from .stack.delivery import Delivery, DeliveryRequest, RequestDelivery
@@ -169,18 +166,30 @@ _LATE: Final = {
     "engine.dispatch": ("Dispatch",),
     "protocol.hooks": ("Hooks",),
     "protocol.sealed": ("open_sealed",),
+    "realtime.connection": ("RealtimeConnection",),
+    "realtime.errors": ("EmbeddedEngineError", "RealtimeError"),
+    "realtime.messages": (
+        "MissedMessages",
+        "RealtimeEvent",
+        "RealtimeMessage",
+        "RealtimeTopic",
+        "RunEnded",
+    ),
+    "realtime.source": ("MessageSource", "embed_engine", "embedded_engine"),
+    "realtime.subscription": ("RealtimeTiming",),
+    "realtime.tokens": ("RealtimeToken",),
     "sdk.refused": ("RefusedRequest", "refused_request"),
     "sdk.served": ("served_functions",),
     "stack.delivery": ("Delivery", "DeliveryRequest", "RequestDelivery"),
     "stack.health": ("HealthCheck",),
     "stack.sealed_place": ("SealedPlace",),
 }
-"""The modules that are imported when one of their names is asked for; `realtime` has the rest."""
+"""The modules that are imported when one of their names is asked for."""
 
 
 def __getattr__(name: str) -> Any:
     """Import what not every stack needs when it is asked for."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = next((module for module, names in _LATE.items() if name in names), "realtime")
-    return getattr(importlib.import_module(f".{module}", __name__), name)
+    for module, names in _LATE.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

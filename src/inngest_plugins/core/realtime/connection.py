@@ -13,7 +13,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 import httpx
@@ -29,11 +29,12 @@ from .errors import (
     RealtimeError,
 )
 from .messages import RealtimeEvent, RealtimeMessage, RealtimeTopic, parse_message
-from .runs import check_run_id, status_at, status_in
-from .source import MessageSource
-from .subscription import Connect, OpenConnection, RealtimeTiming, Subscription
 from .tokens import RealtimeToken, describe, read_token, token_body
-from .transports import Transport, server_sent_events, websocket
+
+if TYPE_CHECKING:
+    from .source import MessageSource
+    from .subscription import Connect, OpenConnection, RealtimeTiming
+    from .transports import Transport
 
 MAX_MESSAGE_BYTES: Final = 512 * 1024
 """The server cuts longer messages off (`MaxStreamingMessageSizeBytes`)."""
@@ -79,7 +80,7 @@ class RealtimeConnection:
         self._client = client
         self._publishing = EngineApi(client, timeout=timeout, attempts=attempts)
         self._reading = EngineApi(client, timeout=timeout)
-        self._timing = RealtimeTiming() if timing is None else timing
+        self._timing = timing
 
     # ------------------------------------------------------------ publishing
 
@@ -189,9 +190,13 @@ class RealtimeConnection:
             RealtimeError: the engine refused, or stayed away for longer than `timing.reconnect`.
             EmbeddedEngineError: the client is driven by a `LocalEngine`, which was not passed.
         """
+        # Who only publishes has no use for them.
+        from .runs import check_run_id, status_at, status_in
+        from .subscription import RealtimeTiming, Subscription
+
         if run_id is not None:
             check_run_id(run_id)
-        wanted, timing = _distinct(topics), self._timing
+        wanted, timing = _distinct(topics), self._timing or RealtimeTiming()
         if source is None:
             connect, status = _server(self, wanted), status_at(self._reading)
         else:
@@ -225,6 +230,9 @@ def _reached(failure: str) -> Iterator[None]:
 
 def _server(realtime: RealtimeConnection, topics: tuple[RealtimeTopic, ...]) -> Connect:
     """Return what opens connections to a server, each with a token of its own."""
+    from .subscription import OpenConnection
+    from .transports import server_sent_events, websocket
+
     transports: list[Transport] = [server_sent_events, websocket]
     been_open = False
 
@@ -267,6 +275,8 @@ async def _parsed(
 
 def _in_process(source: MessageSource, topics: tuple[RealtimeTopic, ...]) -> Connect:
     """Return what listens to an engine in this process."""
+    from .subscription import OpenConnection
+
     by_channel: dict[str, list[str]] = {}
     for channel, name in topics:
         by_channel.setdefault(channel, []).append(name)

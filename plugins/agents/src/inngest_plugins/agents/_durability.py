@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent, AgentStreamEvent, RunContext
 from pydantic_ai.agent import AbstractAgent, AgentRunResult, EventStreamHandler
@@ -31,7 +31,6 @@ from inngest_plugins.core import Call, require_calls
 
 from ._config import METADATA_KEY, StepConfig, config_of
 from ._errors import AgentContextError
-from ._publishing import EventPublisher, Publish
 from .events.approvals import Approvals, decide
 from .events.external import EventWaiter
 from .steps.backend import StepBackend
@@ -40,6 +39,9 @@ from .steps.failures import as_run_errors
 from .steps.ids import AgentRun, runs_of
 from .steps.scheduler import scheduler_of
 from .steps.usage import recording_model
+
+if TYPE_CHECKING:
+    from ._publishing import EventPublisher, Publish
 
 
 class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
@@ -108,7 +110,12 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
         answers: str | None = None,
         client_retries: bool = False,
     ) -> None:
-        publisher = None if publish is None else EventPublisher(publish)
+        publisher: EventPublisher | None = None
+        if publish is not None:
+            # Imported when it is used: the schema of all events is half of what the package costs.
+            from ._publishing import EventPublisher
+
+            publisher = EventPublisher(publish)
         handler = (
             event_stream_handler if publisher is None else publisher.handler(event_stream_handler)
         )

@@ -7,19 +7,13 @@ from inngest_plugins.core import require_extra
 from . import _extra as _extra
 from ._errors import MirrorDatabaseError, MirrorError
 from ._plugin import MirrorPlugin, log
-from .store.reads import (
-    MirroredAttempt,
-    MirroredRun,
-    MirroredStep,
-    Page,
-    RunDetail,
-)
-from .store.reconcile import Reconciled
 from .store.rows import LogLine
 from .store.scope import Scope
 from .store.store import SQLAlchemyStore
 
 if typing.TYPE_CHECKING:
+    from .store.reads import MirroredAttempt, MirroredRun, MirroredStep, Page, RunDetail
+    from .store.reconcile import Reconciled
     from .web.router import mirror_router
 
 __all__ = [
@@ -41,10 +35,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # Only the router needs the web framework, so it is imported on first use.
+    # What reads, compares or shows is imported by those who ask for it; most apps only write.
     if name == "mirror_router":
         require_extra("mirror-web", "fastapi", "jinja2")
         from .web.router import mirror_router
 
         return mirror_router
+    if name == "Reconciled":
+        from .store.reconcile import Reconciled
+
+        return Reconciled
+    if name in __all__:
+        from .store import reads
+
+        return getattr(reads, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

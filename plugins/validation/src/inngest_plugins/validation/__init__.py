@@ -13,7 +13,7 @@ from .events.event_type import EventType
 from .events.registry import SchemaRegistry
 from .incoming import DroppedEvent, dropped_events
 from .plugin import ValidationPlugin
-from .schemas.violations import MAX_VIOLATIONS, SchemaError, ValidationFailed, Violation
+from .schemas.schema import MAX_VIOLATIONS, SchemaError, ValidationFailed, Violation
 
 __all__ = [
     "MAX_VIOLATIONS",

@@ -20,7 +20,7 @@ from .catalogue.compatibility import compare_catalogues
 from .events.payloads import ENGINE_PREFIX
 from .events.registry import SchemaRegistry
 from .plugin import ValidationPlugin
-from .schemas.violations import ValidationFailed
+from .schemas.schema import ValidationFailed
 
 schemas = typer.Typer(
     help="Event schemas: export them, compare two exports, check an event.",

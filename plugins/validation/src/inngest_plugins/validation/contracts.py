@@ -16,9 +16,8 @@ from inngest_plugins.validation.events.payloads import (
     payload_of,
 )
 from inngest_plugins.validation.events.registry import SchemaRegistry, event_triggers
-from inngest_plugins.validation.schemas.compiled import CompiledSchema
 from inngest_plugins.validation.schemas.json_values import written_form
-from inngest_plugins.validation.schemas.violations import Rejection, pointer_to
+from inngest_plugins.validation.schemas.schema import CompiledSchema, Rejection, pointer_to
 
 
 class Verdict(NamedTuple):

@@ -8,8 +8,7 @@ from typing import Any
 from inngest_plugins.core import Call, Step
 
 from .contracts import Contracts
-from .schemas.compiled import CompiledSchema
-from .schemas.violations import Rejection
+from .schemas.schema import CompiledSchema, Rejection
 
 
 class DeferredContracts:

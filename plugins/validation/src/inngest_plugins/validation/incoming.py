@@ -11,7 +11,7 @@ import inngest
 
 from inngest_plugins.core import Call, CallKey
 from inngest_plugins.validation.events.payloads import FAILED, INVOKED, PARSED, Parsed, ParsedEvents
-from inngest_plugins.validation.schemas.violations import (
+from inngest_plugins.validation.schemas.schema import (
     Rejection,
     ValidationFailed,
     Violation,

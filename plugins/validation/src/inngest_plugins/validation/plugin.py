@@ -13,11 +13,14 @@ from inngest_plugins.core import Call, Layer, Memo, Outcome, Plugin, Send, Stack
 from inngest_plugins.validation.events.event_type import EventType, SecretEvent
 from inngest_plugins.validation.events.registry import SchemaRegistry
 from inngest_plugins.validation.schemas.compilation import compile_schema
-from inngest_plugins.validation.schemas.compiled import CompiledSchema, Secrets, check_secrets
-from inngest_plugins.validation.schemas.documents import EngineName, check_engine
-from inngest_plugins.validation.schemas.violations import (
+from inngest_plugins.validation.schemas.schema import (
+    CompiledSchema,
+    EngineName,
     Rejection,
     SchemaError,
+    Secrets,
+    check_engine,
+    check_secrets,
     failure_of,
     pointer_to,
 )

@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import inngest
 import sqlalchemy as sa
@@ -20,20 +20,15 @@ from inngest_plugins.core import class_name
 from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError
 
 from .migrate import upgrade
-from .reads import MAX_LIMIT, Filters, Page, RunDetail, read_page, read_run
-from .reconcile import (
-    EngineRuns,
-    Reconciled,
-    known_runs,
-    mark_lost,
-    runs_with_open_steps,
-    write_confirmed,
-)
 from .rows import OPEN, Report
 from .scope import Scope, checked_scope
 from .tables import runs
 from .thread import LoopThread
 from .writes import write_report
+
+if TYPE_CHECKING:
+    from .reads import Page, RunDetail
+    from .reconcile import Reconciled
 
 T = TypeVar("T")
 _DRIVERS: Final = {"sqlite": ("aiosqlite",), "postgresql": ("asyncpg", "psycopg")}
@@ -135,6 +130,8 @@ class SQLAlchemyStore:
             MirrorError: the scope is none.
             MirrorDatabaseError: the database failed.
         """
+        from .reads import MAX_LIMIT, Filters, read_page
+
         checked = checked_scope(scope)
         filters = Filters(status, function_id, event_name, tag)
         count = max(1, min(limit, MAX_LIMIT))
@@ -156,6 +153,8 @@ class SQLAlchemyStore:
             MirrorError: the scope is none.
             MirrorDatabaseError: the database failed.
         """
+        from .reads import read_run
+
         checked = checked_scope(scope)
 
         async def read() -> RunDetail | None:
@@ -187,6 +186,15 @@ class SQLAlchemyStore:
             EngineApiError: the engine could not be reached, or refused.
             MirrorDatabaseError: the database failed.
         """
+        from .reconcile import (
+            EngineRuns,
+            Reconciled,
+            known_runs,
+            mark_lost,
+            runs_with_open_steps,
+            write_confirmed,
+        )
+
         now = dt.datetime.now(dt.timezone.utc)
         engine, app_id = EngineRuns(client), client.app_id
         known = await self._in_transaction(lambda c: known_runs(c, app_id, now - since))
@@ -220,6 +228,8 @@ class SQLAlchemyStore:
             EngineApiError: the engine could not be reached, or refused.
             MirrorDatabaseError: the database failed.
         """
+        from .reconcile import EngineRuns, write_confirmed
+
         engine = EngineRuns(client)
         if (run := await engine.one(run_id)) is not None:
             found = await engine.steps_of(run_id)

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .rows import ENDED_STEPS, OPEN, Failure, Report, RunFacts, StepFacts
@@ -185,7 +183,13 @@ def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:
 
 
 def _insert(dialect: str, table: sa.Table) -> Any:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 async def _upsert(
@@ -217,8 +221,16 @@ def _text(
 
     SQLAlchemy compiles one with ON CONFLICT anew each time, which takes longer than the database.
     """
-    # Compiled for the base dialect, so that the driver's own adds its casts of parameters.
-    kind = sqlite.dialect if dialect == "sqlite" else PGDialect
+    kind: Any
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        kind = sqlite.dialect
+    else:
+        from sqlalchemy.dialects.postgresql.base import PGDialect
+
+        # Compiled for the base dialect, so that the driver's own adds its casts of parameters.
+        kind = PGDialect
     columns = [column for column in table.columns if column.name not in without]
     compiled = statement.compile(
         dialect=kind(paramstyle="named"), column_keys=[column.name for column in columns]

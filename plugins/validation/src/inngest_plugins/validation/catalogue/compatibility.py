@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from inngest_plugins.validation.schemas.violations import pointer_to, shortened
+from inngest_plugins.validation.schemas.schema import pointer_to, shortened
 
 Effect = Literal["breaks producers", "breaks consumers", "risks consumers", "compatible"]
 

@@ -11,9 +11,15 @@ from pydantic import PrivateAttr, TypeAdapter
 
 from inngest_plugins.core import Call
 from inngest_plugins.validation.schemas.compilation import compile_schema
-from inngest_plugins.validation.schemas.compiled import CompiledSchema, Secrets, check_secrets
-from inngest_plugins.validation.schemas.documents import EngineName
-from inngest_plugins.validation.schemas.violations import Rejection, SchemaError, ValidationFailed
+from inngest_plugins.validation.schemas.schema import (
+    CompiledSchema,
+    EngineName,
+    Rejection,
+    SchemaError,
+    Secrets,
+    ValidationFailed,
+    check_secrets,
+)
 
 from .payloads import PARSED, is_pattern, matches_name, payload_of
 

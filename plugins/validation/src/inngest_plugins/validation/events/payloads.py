@@ -10,7 +10,7 @@ from typing import Any
 import inngest
 
 from inngest_plugins.core import CallKey
-from inngest_plugins.validation.schemas.compiled import CompiledSchema
+from inngest_plugins.validation.schemas.schema import CompiledSchema
 
 #: Events that the engine itself makes.
 ENGINE_PREFIX = "inngest/"

@@ -8,10 +8,15 @@ from typing import Any, cast
 
 import inngest
 
-from inngest_plugins.validation.schemas.compiled import CompiledSchema, Secrets, check_secrets
-from inngest_plugins.validation.schemas.documents import EngineName, check_engine, read_folder
-from inngest_plugins.validation.schemas.json_schema import JsonSchema
-from inngest_plugins.validation.schemas.violations import Rejection, SchemaError
+from inngest_plugins.validation.schemas.schema import (
+    CompiledSchema,
+    EngineName,
+    Rejection,
+    SchemaError,
+    Secrets,
+    check_engine,
+    check_secrets,
+)
 
 from .event_type import EventType
 from .payloads import ENGINE_PREFIX, is_pattern, matches_name, payload_of, specificity
@@ -102,6 +107,9 @@ class SchemaRegistry:
         Raises:
             SchemaError: A file or its schema is wrong.
         """
+        from inngest_plugins.validation.schemas.documents import read_folder
+        from inngest_plugins.validation.schemas.json_schema import JsonSchema
+
         library, events = read_folder(Path(folder))
         for name, uri in events.items():
             compiled = JsonSchema(

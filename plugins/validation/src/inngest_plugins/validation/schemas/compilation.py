@@ -7,11 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
-from .compiled import CompiledSchema, Secrets
-from .documents import SUFFIXES, EngineName, read_schema
-from .json_schema import JsonSchema
 from .pydantic_schema import PydanticSchema
-from .violations import SchemaError
+from .schema import SUFFIXES, CompiledSchema, EngineName, SchemaError, Secrets
 
 
 def compile_schema(
@@ -33,6 +30,8 @@ def compile_schema(
         compiled: CompiledSchema[Any] = schema
         return compiled
     if isinstance(schema, Mapping | bool):
+        from .json_schema import JsonSchema
+
         contents = cast("Mapping[str, Any] | bool", schema)
         return JsonSchema(contents, where=where, engine=engine)
     if isinstance(schema, str):
@@ -41,6 +40,9 @@ def compile_schema(
             raise SchemaError(msg)
         schema = Path(schema)
     if isinstance(schema, PathLike):
+        from .documents import read_schema
+        from .json_schema import JsonSchema
+
         contents = read_schema(Path(cast("PathLike[str]", schema)))
         return JsonSchema(contents, where=f"{where} ({schema})", engine=engine)
     if schema is None:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 from urllib.parse import quote
 
 import jsonschema
@@ -23,7 +23,7 @@ from referencing import Registry, Resource, Specification
 from referencing.jsonschema import DRAFT4, DRAFT6, DRAFT7, DRAFT201909, DRAFT202012
 
 from .graph import Schema, SchemaGraph
-from .violations import SchemaError, pointer_to
+from .schema import SUFFIXES, SchemaError, pointer_to
 
 _DIALECTS: dict[str, tuple[Specification[Any], Any]] = {
     "http://json-schema.org/draft-04/schema": (DRAFT4, jsonschema.Draft4Validator),
@@ -138,8 +138,6 @@ def _check(contents: Schema, checker: Any, where: str) -> None:
         raise SchemaError(msg)
 
 
-SUFFIXES = (".json", ".yaml", ".yml")
-
 #: The keyword that names the event of a file where its path does not: "shop/*".
 EVENT_KEYWORD = "x-event"
 
@@ -219,21 +217,6 @@ def _event_name(relative: Path, contents: Contents) -> str | None:
     if any(part.startswith("_") for part in relative.parts):
         return None
     return relative.with_suffix("").as_posix()
-
-
-EngineName = Literal["auto", "jsonschema", "jsonschema-rs"]
-
-
-def check_engine(engine: object) -> None:
-    """Refuse an unknown name of an engine.
-
-    Raises:
-        ValueError: names the engines.
-    """
-    if engine not in get_args(EngineName):
-        names = ", ".join(repr(name) for name in get_args(EngineName))
-        msg = f"engine is one of {names}, not {engine!r}"
-        raise ValueError(msg)
 
 
 Failure = tuple[tuple["str | int", ...], str, object]

@@ -17,7 +17,7 @@ import referencing.jsonschema
 from jsonschema_specifications import REGISTRY as META_SCHEMAS  # type: ignore[import-untyped]
 from referencing import Registry, Specification
 
-from .violations import SchemaError, pointer_to
+from .schema import SchemaError, pointer_to
 
 Schema = dict[str, Any] | bool
 

@@ -8,12 +8,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from .compiled import CompiledSchema
 from .documents import (
     Contents,
     Document,
     Engine,
-    EngineName,
     Failure,
     Library,
     dialect_of,
@@ -24,7 +22,16 @@ from .graph import Schema, SchemaGraph
 from .json_values import deeper_than, exceeds, json_form
 from .patterns import PatternError, matcher
 from .python_engine import PythonEngine
-from .violations import Rejection, SchemaError, Violation, capped, pointer_to, shortened
+from .schema import (
+    CompiledSchema,
+    EngineName,
+    Rejection,
+    SchemaError,
+    Violation,
+    capped,
+    pointer_to,
+    shortened,
+)
 
 #: How deep a value may nest under a schema that recurses (or compares whole items). The engines
 #: recurse along with it, and the Rust one would overflow a small thread's stack.

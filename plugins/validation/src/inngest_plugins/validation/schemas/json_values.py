@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from .violations import Rejection, pointer_to
+from .schema import Rejection, pointer_to
 
 # Only these are walked into: no engine reads any other container as JSON.
 _CONTAINERS = (dict, list, tuple)

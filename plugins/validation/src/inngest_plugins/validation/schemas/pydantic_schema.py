@@ -12,11 +12,19 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import core_schema, to_json
 
-from .compiled import CompiledSchema, Secrets
 from .core_schema import Path, any_strict, lossy_fields, runs_user_code, secret_fields
 from .graph import SchemaGraph
 from .json_values import deeper_than, detached, difference, is_plain, json_form, revealed
-from .violations import Rejection, SchemaError, Violation, capped, pointer_to, shortened
+from .schema import (
+    CompiledSchema,
+    Rejection,
+    SchemaError,
+    Secrets,
+    Violation,
+    capped,
+    pointer_to,
+    shortened,
+)
 
 T = TypeVar("T")
 

@@ -1,10 +1,14 @@
-"""What is wrong with a value: structured and picklable, without the value itself."""
+"""A compiled schema of any kind, and what it says of a value that breaks it.
+
+What is wrong with a value is structured and picklable, and does not hold the value itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import inngest
 
@@ -183,3 +187,80 @@ def _segment(part: str | int, declared: Collection[str] | None) -> str:
 def shortened(text: str) -> str:
     """Text from a schema, short enough for a message."""
     return text if len(text) <= _MAX_EXPECTED else text[: _MAX_EXPECTED - 3] + "..."
+
+
+SUFFIXES = (".json", ".yaml", ".yml")
+
+EngineName = Literal["auto", "jsonschema", "jsonschema-rs"]
+
+
+def check_engine(engine: object) -> None:
+    """Refuse an unknown name of an engine.
+
+    Raises:
+        ValueError: names the engines.
+    """
+    if engine not in get_args(EngineName):
+        names = ", ".join(repr(name) for name in get_args(EngineName))
+        msg = f"engine is one of {names}, not {engine!r}"
+        raise ValueError(msg)
+
+
+Secrets = Literal["refuse", "encrypted"]
+"""What to do with `SecretStr` and other secrets when a value is written as JSON."""
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+def check_secrets(secrets: object) -> None:
+    """Refuse a policy for secrets that there is not.
+
+    Raises:
+        ValueError: names the policies.
+    """
+    if secrets not in get_args(Secrets):
+        msg = f'secrets is "refuse" or "encrypted", not {secrets!r}'
+        raise ValueError(msg)
+
+
+class CompiledSchema(ABC, Generic[T_co]):
+    """A schema, compiled. Immutable, shared by all calls and threads."""
+
+    coerces: bool
+    """Whether a parsed value can differ from the checked one (a JSON Schema only checks)."""
+
+    secrets: Secrets = "refuse"
+    """Whether `dump` writes secrets in full."""
+
+    secret_fields: tuple[tuple[str | int, ...], ...] = ()
+    """The places of secrets in the JSON form."""
+
+    def lossy_fields(self) -> Iterable[tuple[tuple[str | int, ...], str]]:
+        """The places whose value no JSON form carries, each with the reason."""
+        return ()
+
+    @abstractmethod
+    def parse(self, value: object, *, mask_keys: bool = False) -> T_co:
+        """Check a JSON value and return it as the schema's type.
+
+        Args:
+            value: A JSON value, as Python objects.
+            mask_keys: Show property names that the schema does not name as `*`.
+
+        Raises:
+            Rejection: The value breaks the schema.
+        """
+
+    @abstractmethod
+    def dump(self, parsed: object, *, mask_keys: bool = False) -> Any:
+        """The JSON form of a parsed object, or of one the user built.
+
+        What is read from it is equal to the object.
+
+        Raises:
+            Rejection: There is no such form.
+        """
+
+    @abstractmethod
+    def json_schema(self) -> dict[str, Any] | bool:
+        """The schema as JSON Schema, self-contained but for its own `$defs`."""
