@@ -6,6 +6,9 @@ import threading
 from pathlib import Path
 from typing import Final
 
+import alembic.command
+import alembic.config
+import alembic.util
 import sqlalchemy as sa
 
 from inngest_plugins.mirror._errors import MirrorDatabaseError
@@ -22,11 +25,6 @@ def upgrade(connection: sa.Connection) -> None:
     Raises:
         MirrorDatabaseError: the tables are of a later release.
     """
-    # Imported where it is used: it takes as long as the rest of the mirror.
-    import alembic.command
-    import alembic.config
-    import alembic.util
-
     if connection.dialect.name == "postgresql":
         # Instances that start at the same time wait for each other.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))

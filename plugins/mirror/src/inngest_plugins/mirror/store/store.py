@@ -19,7 +19,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from inngest_plugins.core import class_name
 from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError
 
-from .migrate import upgrade
 from .rows import OPEN, Report
 from .scope import Scope, checked_scope
 from .tables import runs
@@ -66,6 +65,10 @@ class SQLAlchemyStore:
         self._process = 0
         self._turn: asyncio.Lock | None = None
         self._is_ready = False
+        if self._url.get_backend_name() == "sqlite":
+            # The first write makes the tables, and it has a deadline: what takes long is imported
+            # here.
+            from . import migrate as migrate
 
     @property
     def label(self) -> str:
@@ -286,6 +289,8 @@ class SQLAlchemyStore:
             await engine.dispose()
 
     async def _upgrade(self) -> None:
+        from .migrate import upgrade
+
         async with self._opened().begin() as connection:
             await connection.run_sync(upgrade)
 

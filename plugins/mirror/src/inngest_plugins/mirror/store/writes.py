@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .rows import ENDED_STEPS, OPEN, Failure, Report, RunFacts, StepFacts
@@ -183,13 +185,7 @@ def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:
 
 
 def _insert(dialect: str, table: sa.Table) -> Any:
-    if dialect == "sqlite":
-        from sqlalchemy.dialects import sqlite
-
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql
-
-    return postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 async def _upsert(
@@ -221,16 +217,8 @@ def _text(
 
     SQLAlchemy compiles one with ON CONFLICT anew each time, which takes longer than the database.
     """
-    kind: Any
-    if dialect == "sqlite":
-        from sqlalchemy.dialects import sqlite
-
-        kind = sqlite.dialect
-    else:
-        from sqlalchemy.dialects.postgresql.base import PGDialect
-
-        # Compiled for the base dialect, so that the driver's own adds its casts of parameters.
-        kind = PGDialect
+    # Compiled for the base dialect, so that the driver's own adds its casts of parameters.
+    kind = sqlite.dialect if dialect == "sqlite" else PGDialect
     columns = [column for column in table.columns if column.name not in without]
     compiled = statement.compile(
         dialect=kind(paramstyle="named"), column_keys=[column.name for column in columns]
