@@ -137,7 +137,7 @@ async def test_the_page_follows_the_run(
         count = "document.querySelectorAll('#runs li').length"
         assert await page.evaluate(count) == 1
         await web.start("acme", "short")
-        await wait_for(page, count, 100)
+        await wait_for(page, count, 2)
 
 
 async def test_the_page_by_keyboard(
@@ -169,7 +169,7 @@ async def test_the_page_by_keyboard(
         await page.evaluate("document.getElementById('rerun').focus()")
         await press(page, "Enter")
         await wait_for(page, "location.pathname", "/runs/page")
-        await wait_for(page, "document.querySelectorAll('#runs li').length", 100)
+        await wait_for(page, "document.querySelectorAll('#runs li').length", 2)
         assert [each.status for each in web.engine.runs] == ["Cancelled", "Running"]
 
 
