@@ -9,6 +9,7 @@ import gc
 import logging
 import pathlib
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -325,6 +326,26 @@ async def test_a_write_that_is_given_up_while_it_connects_says_nothing(
         await store.close()
         gc.collect()
     assert [each.getMessage() for each in caplog.records if each.name == "asyncio"] == []
+
+
+def test_a_driver_s_thread_may_outlive_the_loop() -> None:
+    """Aiosqlite's does, after a connect that failed; what it says then is for nobody."""
+    thread = LoopThread("outlived")
+    said: list[str] = []
+
+    async def last() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    loops: list[asyncio.AbstractEventLoop] = []
+    thread.run(last)
+    thread.stop(last)
+    while not loops[0].is_closed():
+        time.sleep(0.001)
+    loops[0].call_soon_threadsafe(said.append, "late")
+    thread.run(last)
+    thread.stop(last)
+    assert said == []
+    assert len(set(map(id, loops))) == 2
 
 
 def test_the_stores_thread_still_tells_of_other_errors(caplog: pytest.LogCaptureFixture) -> None:

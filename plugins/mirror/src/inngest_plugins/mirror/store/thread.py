@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
+    Ts = TypeVarTuple("Ts")
 
 T = TypeVar("T")
 Make: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
@@ -91,11 +97,33 @@ class LoopThread:
             return loop
 
 
+class _DatabaseLoop(asyncio.SelectorEventLoop):
+    """A loop that a driver's thread may outlive.
+
+    After a connect that failed, aiosqlite's thread tells the loop that it ends, and nobody waits
+    for it: where the loop has been closed meanwhile, the thread would end with a traceback.
+    """
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """Call a function in the loop's thread; not at all once the loop is closed."""
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+            return asyncio.Handle(callback, args, self, context)
+
+
 class _Loop:
     """A loop that runs in a thread until it is ended."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = _DatabaseLoop()
         self._loop.set_exception_handler(_tell)
         self._later: set[asyncio.Task[None]] = set()
         self._is_ending = False
@@ -103,6 +131,8 @@ class _Loop:
 
     def start(self, make: Make[T]) -> concurrent.futures.Future[T]:
         """Start a coroutine; cancelling the future cancels it."""
+        if self._loop.is_closed():
+            raise RuntimeError("the database's loop has ended")
         return asyncio.run_coroutine_threadsafe(make(), self._loop)
 
     def later(self, seconds: float, make: Make[None]) -> None:
