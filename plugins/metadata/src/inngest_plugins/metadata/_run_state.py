@@ -1,8 +1,7 @@
 """The metadata of a run, rebuilt in each request.
 
 Each request starts with nothing. The replay records the body's operations again, and a step's are
-stored beside its result. So at every point of the body a read gives all that was recorded before
-that point, on any worker.
+stored beside its result: at every point of the body a read gives all that was recorded before it.
 
 What a replay records again, an earlier request has sent. The body's operations are new only if no
 memoized step follows them.

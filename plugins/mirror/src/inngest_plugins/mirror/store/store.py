@@ -66,8 +66,7 @@ class SQLAlchemyStore:
         self._turn: asyncio.Lock | None = None
         self._is_ready = False
         if self._url.get_backend_name() == "sqlite":
-            # The first write makes the tables, and it has a deadline: what takes long is imported
-            # here.
+            # The first write makes the tables within its deadline: what takes long is done here.
             from . import migrate as migrate
 
     @property
@@ -189,19 +188,12 @@ class SQLAlchemyStore:
             EngineApiError: the engine could not be reached, or refused.
             MirrorDatabaseError: the database failed.
         """
-        from .reconcile import (
-            EngineRuns,
-            Reconciled,
-            known_runs,
-            mark_lost,
-            runs_with_open_steps,
-            write_confirmed,
-        )
+        from . import reconcile as compare
 
         now = dt.datetime.now(dt.timezone.utc)
-        engine, app_id = EngineRuns(client), client.app_id
-        known = await self._in_transaction(lambda c: known_runs(c, app_id, now - since))
-        unfinished = await self._in_transaction(lambda c: runs_with_open_steps(c, app_id))
+        engine, app_id = compare.EngineRuns(client), client.app_id
+        known = await self._in_transaction(lambda c: compare.known_runs(c, app_id, now - since))
+        unfinished = await self._in_transaction(lambda c: compare.runs_with_open_steps(c, app_id))
         runs_there = {run.row["run_id"]: run async for run in engine.since(now - since)}
         lost: list[str] = []
         for run_id, row in known.items():
@@ -215,10 +207,11 @@ class SQLAlchemyStore:
             differs = run_id not in known or known[run_id]["status"] != run.row["status"]
             corrected += differs
             found = await engine.steps_of(run_id) if differs or run_id in unfinished else []
-            await self._in_transaction(functools.partial(write_confirmed, run=run, found=found))
+            write = functools.partial(compare.write_confirmed, run=run, found=found)
+            await self._in_transaction(write)
         if lost:
-            await self._in_transaction(lambda c: mark_lost(c, lost, now))
-        return Reconciled(len(runs_there), corrected, len(lost))
+            await self._in_transaction(lambda c: compare.mark_lost(c, lost, now))
+        return compare.Reconciled(len(runs_there), corrected, len(lost))
 
     async def refresh(self, client: inngest.Inngest, run_id: str) -> None:
         """Ask the engine about one run, and write its answer.
@@ -235,8 +228,8 @@ class SQLAlchemyStore:
 
         engine = EngineRuns(client)
         if (run := await engine.one(run_id)) is not None:
-            found = await engine.steps_of(run_id)
-            await self._in_transaction(lambda c: write_confirmed(c, run, found))
+            steps = await engine.steps_of(run_id)
+            await self._in_transaction(lambda c: write_confirmed(c, run, steps))
 
     async def _in_transaction(
         self, action: Callable[[AsyncConnection], Coroutine[Any, Any, T]]
@@ -341,10 +334,8 @@ class SQLAlchemyStore:
         said = str(original) if isinstance(err, exc.ProgrammingError) else ""
         if "inngest_" in said and "does not exist" in said:
             has = "a column is missing" if "column" in said else "it has no tables"
-            return (
-                f'{has}: run `inngest-plugins mirror upgrade --url "{self.label}"` '
-                "with the password filled in"
-            )
+            command = f'inngest-plugins mirror upgrade --url "{self.label}"'
+            return f"{has}: run `{command}` with the password filled in"
         return f"{class_name(err)} ({cause})" if cause != class_name(err) else cause
 
     def _opened(self) -> AsyncEngine:
