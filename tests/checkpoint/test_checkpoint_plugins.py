@@ -28,14 +28,14 @@ async def test_encryption(setting: str, buffer: int) -> None:
     """The engine gets ciphertext, the function what it returned."""
 
     async def body(ctx: Any) -> Any:
-        first = await ctx.step.run("first", lambda: {"card": "4242"})
+        first = await ctx.step.run("first", lambda: {"card": "4242-4242"})
         return [first, await ctx.step.run("second", lambda: (first["card"], 1.0))]
 
     encryption = EncryptionPlugin(KeyRing(Key.generate()))
     played = await play(setting, body, CheckpointPlugin(buffer=buffer), encryption)
     assert played.requests == 1
-    assert encryption.decrypt(played.run.output) == [{"card": "4242"}, ["4242", 1]]
-    assert "4242" not in json.dumps([step.memo for step in played.run.steps.values()])
+    assert encryption.decrypt(played.run.output) == [{"card": "4242-4242"}, ["4242-4242", 1]]
+    assert "4242-4242" not in json.dumps([step.memo for step in played.run.steps.values()])
 
 
 async def test_metadata_is_counted_once(setting: str) -> None:

@@ -282,7 +282,8 @@ def test_keys_in_files_of_the_repository(
         assert "its event key" not in ended.out
     else:
         assert "app_0.py, line " in ended.out
-    assert "0123" not in ended.out
+    assert "key-0123" not in ended.out
+    assert "0123456789" not in ended.out
 
 
 def test_inngest_traces_without_a_signing_key(

@@ -333,7 +333,7 @@ async def test_runs_with_hostile_errors_leak_nothing(
         text = wire(engine)
     assert run.status == "Failed"
     assert CANARY not in text
-    assert "4242" not in text
+    assert "card-4" not in text
     assert CANARY not in caplog.text
     assert run.error is not None
     assert run.error["name"] == NAMES.get(how, "Declined")

@@ -173,11 +173,11 @@ class Loud(dict[str, Any]):
     """A dict that raises a payload when it is read."""
 
     def items(self) -> Any:
-        raise LookupError("card 4242")
+        raise LookupError("card 4242-4242")
 
 
 def _refuse_class(self: Any) -> Any:
-    raise asyncio.CancelledError("card 4242")
+    raise asyncio.CancelledError("card 4242-4242")
 
 
 LoudText: Any = type("LoudText", (str,), {"__class__": property(_refuse_class)})
@@ -188,7 +188,7 @@ def test_a_value_that_raises_when_it_is_read_is_refused_without_its_words(value:
     """What a subclass of dict or str raises stands in no message and no chain."""
     with pytest.raises(NotSerializableError) as caught:
         plain.encrypt(value)
-    assert "4242" not in "".join(traceback.format_exception(caught.value))
+    assert "card 4242" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_subclasses_are_written_as_what_they_subclass() -> None:

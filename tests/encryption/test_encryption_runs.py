@@ -214,7 +214,7 @@ async def test_a_value_that_looks_encrypted_is_encrypted_like_any(make_app: Make
     """Spoofed, official and own envelopes come back from a step and an event as they went in."""
     app = make_app()
     lookalikes: list[Any] = [
-        {"__ENCRYPTED__": True, "ssn": 1},
+        {"__ENCRYPTED__": True, "social-security-number": 1},
         EncryptionPlugin("k", strategy="libsodium").encrypt(1),
         app.plugin.encrypt({"twice": True}),
         {"__ENCRYPTED__": True, "data": "U2FsdGVkX18="},
@@ -233,7 +233,7 @@ async def test_a_value_that_looks_encrypted_is_encrypted_like_any(make_app: Make
     async with app.engine() as engine:
         run = await engine.run(inngest.Event(name="go", data={"encrypted": lookalikes}))
         assert run.status == "Completed", run.reason
-        assert "ssn" not in json.dumps(run.output)
+        assert "social-security-number" not in json.dumps(run.output)
         one_each = [
             await engine.run(inngest.Event(name="go", data={"encrypted": each}))
             for each in lookalikes

@@ -19,7 +19,7 @@ from inngest_plugins.encryption import (
     RejectedError,
 )
 
-VALUE = {"card": "4242", "lines": [1, None, 2.5]}
+VALUE = {"card": "4242 4242", "lines": [1, None, 2.5]}
 RING = KeyRing(Key.generate("2026-11"))
 plugin = EncryptionPlugin(RING)
 other = EncryptionPlugin(KeyRing(Key.generate("2026-11")))
@@ -217,6 +217,6 @@ def test_errors_show_no_secret_and_no_value() -> None:
         with pytest.raises(DecryptionError) as caught:
             plugin.decrypt(envelope)
         text = str(caught.value) + repr(caught.value)
-        assert "4242" not in text
+        assert "4242 4242" not in text
         assert ENVELOPE["data"][:20] not in text
         assert caught.value.__cause__ is None

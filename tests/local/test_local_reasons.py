@@ -132,7 +132,7 @@ async def test_a_trigger_that_is_none_is_named_without_its_value() -> None:
 
     class Wrong:
         def __repr__(self) -> str:
-            return "<4242>"
+            return "<card 4242>"
 
     wrong: typing.Any = Wrong()
 
@@ -142,6 +142,6 @@ async def test_a_trigger_that_is_none_is_named_without_its_value() -> None:
     with pytest.raises(LocalEngineError, match=r"validation errors? for .*triggers\.0\.") as caught:
         async with LocalEngine(client, [f]):
             raise AssertionError("opened")
-    assert "4242" not in str(caught.value)
+    assert "card 4242" not in str(caught.value)
     assert "input_value" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -83,9 +83,9 @@ async def test_stubs_of_what_the_engine_does_are_encrypted(inngest_engine: MakeE
         assert event is not None
         return [event.name, event.data, bill]
 
-    stubs = {"approval": {"by": "Ada"}, "bill": lambda data: data}
+    stubs = {"approval": {"by": "Ada Lovelace"}, "bill": lambda data: data}
     async with inngest_engine(client, asks, stubs=stubs) as engine:
         run = await engine.run(inngest.Event(name="ask"))
-    assert_completed(run, ["approved", {"by": "Ada"}, {"order": 7}])
-    assert "Ada" not in str(run.steps["approval"].value)
+    assert_completed(run, ["approved", {"by": "Ada Lovelace"}, {"order": 7}])
+    assert "Ada Lovelace" not in str(run.steps["approval"].value)
     assert {step.op for step in run.steps.values()} == {"StepRun"}
