@@ -157,7 +157,7 @@ def check_traces(report: Report, exports: Iterable[bytes], run_ids: set[str]) ->
 
 
 def check_sentry(report: Report, envelopes: Iterable[bytes], failed: Mapping[str, bool]) -> None:
-    """Count the errors that Sentry has of each failed run.
+    """Count the errors that Sentry has of each failed run: it stores one event for an id.
 
     Args:
         report: where the counts go.
@@ -165,7 +165,8 @@ def check_sentry(report: Report, envelopes: Iterable[bytes], failed: Mapping[str
         failed: the failed runs, and whether Sentry could know: it was there, the worker lived on.
     """
     errors: Counter[str] = Counter()
-    for event in exceptions(envelopes):
+    stored = {event["event_id"]: event for event in exceptions(envelopes)}
+    for event in stored.values():
         run_id = event.get("tags", {}).get("inngest.run.id")
         if run_id in failed:
             errors[run_id] += 1

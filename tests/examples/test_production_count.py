@@ -73,7 +73,7 @@ def test_effects(counted: Any) -> None:
 
 
 def test_traces_events_and_leaks(counted: Any) -> None:
-    """A run in two traces, a failure told twice, an event of nobody's, and the canary."""
+    """A run in two traces, a failure under two ids, an event of nobody's, and the canary."""
     request: Any = ExportTraceServiceRequest()
     spans = request.resource_spans.add().scope_spans.add().spans
     for run_id, trace in (("one", b"1" * 16), ("one", b"1" * 16), ("two", b"2"), ("two", b"3")):
@@ -83,13 +83,19 @@ def test_traces_events_and_leaks(counted: Any) -> None:
     counted.check_traces(report, [request.SerializeToString()], {"one", "two", "none"})
     assert report.traces == {1: 1, 2: 1, 0: 1}
 
-    def envelope(run_id: str) -> bytes:
+    def envelope(run_id: str, event_id: str) -> bytes:
         exception = {"values": [{"type": "ValueError", "value": "no luck\nat all"}]}
-        event = {"level": "error", "tags": {"inngest.run.id": run_id}, "exception": exception}
+        event = {
+            "event_id": event_id,
+            "level": "error",
+            "tags": {"inngest.run.id": run_id},
+            "exception": exception,
+        }
         return b'{"dsn": ""}\n{"type": "event"}\n' + json.dumps(event).encode()
 
     failed = {"once": True, "twice": True, "unheard": True, "excused": False}
-    sent = [envelope(name) for name in ("once", "twice", "twice", "completed")]
+    names = ("once", "once", "twice", "twice", "completed")
+    sent = [envelope(name, event_id) for name, event_id in zip(names, "aabcd", strict=True)]
     counted.check_sentry(report, sent, failed)
     assert report.events == {1: 1, 2: 1, 0: 1}
     assert (report.excused, report.others) == (1, {"ValueError None: no luck": 1})

@@ -188,7 +188,9 @@ class Request:
             return
         if outcome.will_retry:
             if settings.capture == "every":
-                captures.capture(raised, "warning", handled=True, step=step, outcome=outcome)
+                captures.capture(
+                    raised, "warning", handled=True, step=step, outcome=outcome, will_retry=True
+                )
         elif settings.step_errors == "immediate":
             captures.capture(raised, "error", handled=True, step=step, outcome=outcome)
         else:
@@ -198,7 +200,9 @@ class Request:
     def _function_failed(self, raised: BaseException, outcome: Outcome) -> None:
         if outcome.will_retry:
             if self._settings.capture == "every" and not _is_retry_signal(raised):
-                self._captures.capture(raised, "warning", handled=True, outcome=outcome)
+                self._captures.capture(
+                    raised, "warning", handled=True, outcome=outcome, will_retry=True
+                )
             return
         self._check_in("error")
         chain = tuple(exception_chain(raised))
@@ -215,6 +219,7 @@ class Request:
             handled=False,
             step=step,
             outcome=outcome,
+            failed_step=hashed_id,
             tags={} if found is None else {"inngest.step.id": found[0]},
         )
 
@@ -266,6 +271,7 @@ class Request:
                 step=outcome.step,
                 outcome=outcome,
                 variables=False,
+                will_retry=not final,
             )
 
     def _fail_outside_of_outcome(self, failure: BaseException) -> None:
@@ -277,7 +283,7 @@ class Request:
             self._check_in("error")
             self._captures.capture(failure, "error", handled=False)
         elif self._settings.capture == "every" and not _is_retry_signal(failure):
-            self._captures.capture(failure, "warning", handled=True)
+            self._captures.capture(failure, "warning", handled=True, will_retry=True)
 
     def _report_caught(
         self, chain: tuple[BaseException, ...], outcome: Outcome, *, but: str | None = None
@@ -316,6 +322,7 @@ class Request:
         event: Any = event_of_stored_error(error.name, error.message, error.stack)
         step_id, _ = self._call.identity_of(hashed_id) or (hashed_id, 0)
         event["tags"] = {"inngest.step.id": step_id}
+        event["event_id"] = self._captures.event_id(hashed_id)
         self._captures.send(event, "warning", {}, step=None, outcome=outcome)
 
     def _is_known(self, error: BaseException) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +37,9 @@ _KEPT = "inngest_plugins.kept"
 
 _TAGS = "inngest_plugins.tags"
 """Key of the hint for the event's own tags, which those of the scope must not replace."""
+
+_EVENT_IDS = uuid.uuid5(uuid.NAMESPACE_URL, "https://github.com/inngest-plugins/inngest-plugins")
+"""Namespace of the ids of the plugin's own events."""
 
 _FRAMEWORK_SOURCES = ("url", "route", "component", "view", None)
 _MAX_REPLAYED = 50
@@ -100,6 +105,8 @@ class Captures:
         step: Step | None = None,
         outcome: Outcome | None = None,
         variables: bool = True,
+        will_retry: bool = False,
+        failed_step: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Report an error of the run, unless user code has reported this very exception.
@@ -111,14 +118,37 @@ class Captures:
             step: the step it is about, if it is about one.
             outcome: for the user's `before_capture`.
             variables: False where the variables of the error's frames are payloads.
+            will_retry: whether the engine tries again; each such attempt is an event of its own.
+            failed_step: hashed id of the step of an earlier request whose failure this is.
             tags: more tags.
         """
         if self.held.was_reported(error):
             return
         event, hint = self.event_of(error, handled=handled, variables=variables)
+        if step is not None and failed_step is None:
+            failed_step = step.hashed_id
+        event["event_id"] = self.event_id(failed_step, will_retry=will_retry)
         if tags:
             event["tags"] = dict(tags)
         self.send(event, level, hint, step=step, outcome=outcome)
+
+    def event_id(self, hashed_id: str | None, *, will_retry: bool = False) -> str:
+        """Return the id of the event about the failure of a step, or of the function.
+
+        A worker that dies between reporting a failure and answering the engine runs the same code
+        again, and so may another worker. Sentry stores one event for an id: a name-based UUID
+        (RFC 9562, version 5) keeps one failure one event.
+
+        Args:
+            hashed_id: the step's engine-side id; None for the function.
+            will_retry: as for `capture`.
+        """
+        call = self.call
+        name = [call.app_id, call.function_id, call.handler_kind, call.run_id, hashed_id or ""]
+        if will_retry:
+            # The function itself may fail, be tried again and go on to fail behind a later step.
+            name += [str(call.attempt), str(call.memo_count)]
+        return uuid.uuid5(_EVENT_IDS, json.dumps(name)).hex
 
     def event_of(
         self, error: BaseException, *, handled: bool, variables: bool = True
@@ -181,6 +211,7 @@ class Captures:
         if self.held.was_reported(error):
             return None
         event, hint = self.event_of(error, handled=False)
+        event["event_id"] = self.event_id(step.hashed_id)
         made: list[Event] = []
         self.send(event, "error", {**hint, _KEEP: made.append}, step=step, outcome=outcome)
         return made[0] if made else None
