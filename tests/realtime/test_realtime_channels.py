@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import threading
 import uuid
 from typing import Any, Literal
@@ -19,6 +20,21 @@ from inngest_plugins.realtime import (
 )
 
 ID = uuid.UUID(int=1)
+
+
+class Region(str, enum.Enum):
+    EU = "eu"
+
+
+class Shelf(enum.IntEnum):
+    LOW = 1
+
+
+class Stock(Channel, name="{region}:{shelf}"):
+    """Parameters that are members of enums."""
+
+    region: Region
+    shelf: Shelf
 
 
 class Typed(Channel, name="{tenant}:order:{order_id}"):
@@ -59,12 +75,21 @@ def test_values_are_escaped(value: Any, name: str) -> None:
         ({"order_id": True}, "not bool"),
         ({"order_id": 1.5}, "not float"),
         ({"order_id": b"x"}, "not bytes"),
+        ({"order_id": "\ud800"}, "cannot be written"),
+        ({"order_id": 10**5000}, "cannot be written"),
     ],
 )
 def test_parameters_are_checked(parameters: dict[str, Any], text: str) -> None:
     """Missing, unknown, empty, or of a type whose text nobody can foresee."""
     with pytest.raises(ChannelParameterError, match=text):
         OrderChannel(**parameters)
+
+
+def test_members_of_enums_are_their_values() -> None:
+    """On every version of Python: `str()` of some is their name."""
+    assert Stock(region=Region.EU, shelf=Shelf.LOW).name == "eu:1"
+    assert Stock(region="eu", shelf=1).name == "eu:1"
+    assert OrderChannel(order_id=Region.EU).name == "order:eu"
 
 
 def test_parameters_with_types() -> None:
@@ -100,6 +125,8 @@ def test_definitions() -> None:
     """What a channel cannot be is refused where it is defined."""
     with pytest.raises(ChannelDefinitionError, match="no type that Pydantic knows"):
         Topic(threading.Lock)
+    with pytest.raises(ChannelDefinitionError, match=r"Topic\(name=...\) is a text, not int"):
+        Topic(str, name=5)  # type: ignore[arg-type]
     with pytest.raises(ChannelDefinitionError, match="plaintext"):
         Topic(str, plaintext="yes")  # type: ignore[arg-type]
     with pytest.raises(ChannelDefinitionError, match="the attribute 'name'"):

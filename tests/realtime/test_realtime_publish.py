@@ -337,7 +337,8 @@ async def test_what_is_used_wrongly() -> None:
     wrong: Any = OrderChannel.log
     with pytest.raises(PublishContextError, match="takes a topic of a channel"):
         await publish(wrong, "x", client=_unreachable())
-    for timeout in (0, -1, True, float("inf")):
+    timeouts: list[Any] = [0, -1, True, float("inf"), "5", None]
+    for timeout in timeouts:
         with pytest.raises(PublishContextError, match="timeout"):
             RealtimePlugin(timeout=timeout)
     with pytest.raises(TypeError, match="strict"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import inngest
 import pytest
+from anyio.from_thread import BlockingPortal
 from tests.core.core_realtime_server import FAST, Server, serving, until
 from tests.realtime.realtime_rig import EVENT, ORDER, App, OrderChannel, Progress
 
@@ -239,6 +240,35 @@ async def test_from_sync_code() -> None:
         await engine.run(inngest.Event(name=EVENT))
         await asyncio.wait_for(thread, 100)
     assert received == [Progress(done=number) for number in range(3)]
+
+
+def test_sync_code_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while a worker waits for a message ends the subscription, and stays Ctrl-C."""
+    waits, ended = threading.Event(), threading.Event()
+
+    class Quiet:
+        async def subscribe(self, channel: str, topics: object) -> AsyncIterator[Any]:
+            try:
+                waits.set()
+                await asyncio.Event().wait()
+                yield None
+            finally:
+                ended.set()
+
+    call = BlockingPortal.call
+
+    def interrupted(portal: BlockingPortal, function: Any, *args: Any) -> Any:
+        if function is not anext:
+            return call(portal, function, *args)
+        portal.start_task_soon(function, *args)
+        assert waits.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BlockingPortal, "call", interrupted)
+    source: Any = Quiet()
+    with pytest.raises(KeyboardInterrupt):
+        next(subscribe_sync(ORDER.log, client=App("sync").client, source=source))
+    assert ended.is_set()
 
 
 async def test_what_is_used_wrongly(server: Server) -> None:

@@ -29,7 +29,7 @@ class Topic(Generic[T]):
             secret. Subscribers, and the engine, read them.
 
     Raises:
-        ChannelDefinitionError: Pydantic does not know the type.
+        ChannelDefinitionError: Pydantic does not know the type, or an option has a wrong one.
     """
 
     __slots__ = ("json", "name", "plaintext")
@@ -41,6 +41,8 @@ class Topic(Generic[T]):
             raise ChannelDefinitionError(
                 f"Topic({getattr(type_, '__name__', type_)}): no type that Pydantic knows"
             ) from err
+        if name is not None and not isinstance(name, str):
+            raise ChannelDefinitionError(f"Topic(name=...) is a text, not {type(name).__name__}")
         if not isinstance(plaintext, bool):
             raise ChannelDefinitionError("Topic(plaintext=...) is True or False")
         self.name = "" if name is None else name
@@ -248,10 +250,22 @@ def _written(
         raise ChannelParameterError(
             f"{channel}({name}=...) is a text, an int or a UUID, not {type(value).__name__}"
         )
-    text = str(value)
+    try:
+        text = quote(_text_of(value), safe="")
+    except ValueError as err:  # a lone surrogate, or more digits than Python writes
+        raise ChannelParameterError(
+            f"{channel}({name}=...) cannot be written ({type(err).__name__})"
+        ) from None
     if not text:
         raise ChannelParameterError(f"{channel}({name}=...) is empty")
-    return quote(text, safe="")
+    return text
+
+
+def _text_of(value: str | int | uuid.UUID) -> str:
+    # Of a member of an enum the value: its `str()` is its name, on some versions of Python.
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int.__repr__(value) if isinstance(value, int) else str(value)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -33,7 +33,8 @@ class RealtimePlugin(Plugin):
 
     def __init__(self, *, strict: bool = False, timeout: float = 5.0) -> None:
         check_switch("RealtimePlugin(strict=...)", strict)
-        if isinstance(timeout, bool) or not 0 < timeout < math.inf:
+        is_no_number = isinstance(timeout, bool) or not isinstance(timeout, (int, float))
+        if is_no_number or not 0 < timeout < math.inf:
             raise PublishContextError("RealtimePlugin(timeout=...) is more than 0 seconds")
         self._options = Options(strict=strict, timeout=timeout)
 

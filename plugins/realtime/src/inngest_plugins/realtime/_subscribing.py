@@ -161,8 +161,11 @@ def _in_thread(messages: AsyncGenerator[Message[T], None]) -> Generator[Message[
         try:
             while (message := portal.call(anext, messages, None)) is not None:
                 yield message
-        finally:
+        except GeneratorExit:
+            # Only where the loop was left: what interrupts the wait for a message, as Ctrl-C does,
+            # cancels it with the portal. A subscription that is running cannot be closed.
             portal.call(messages.aclose)
+            raise
 
 
 async def _typed(
