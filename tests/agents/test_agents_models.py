@@ -170,6 +170,25 @@ async def test_a_provider_that_says_when_to_come_back() -> None:
     assert len(fake.requests) == 2
 
 
+async def test_a_provider_that_names_no_time_that_there_is() -> None:
+    """A delay longer than a date can be said with is one of a year."""
+
+    def answer(number: int, request: dict[str, Any]) -> httpx.Response:
+        if number == 1:
+            return httpx.Response(429, headers={"retry-after": "9" * 30}, json={"error": {}})
+        return says("hi")
+
+    agent = support(FakeOpenAI(answer).model())
+
+    async def body(ctx: inngest.Context) -> Any:
+        return (await agent.run("hi")).output
+
+    run = await App().run(body)
+    assert completed(run) == "hi"
+    (failed,) = (r for r in run.requests if r.status == 500)
+    assert "retry-after" in failed.response_headers
+
+
 async def test_an_error_of_the_model_that_stays() -> None:
     """It is the function's to catch, by the name of the error."""
     fake = FakeOpenAI(lambda number, request: httpx.Response(500, json={"error": {}}))

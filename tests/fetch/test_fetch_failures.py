@@ -95,7 +95,10 @@ async def test_retry_after_is_kept(app: App, server: Server, how: str) -> None:
     assert server.count("/x") == 2
 
 
-@pytest.mark.parametrize("value", ["soon", "-5", "", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "value",
+    ["soon", "-5", "", "99999999999999999999", "\xb2", f"Mon, 01 Jan {10**20} 00:00:00 GMT"],
+)
 async def test_an_odd_retry_after_does_no_harm(app: App, server: Server, value: str) -> None:
     """Whatever the server says, the run goes on."""
     server.answers["/x"] = [(503, [("retry-after", value)], b""), OK]

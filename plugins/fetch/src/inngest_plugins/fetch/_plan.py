@@ -129,12 +129,12 @@ def retry_error(response: httpx.Response, options: Options, made: Plan) -> Excep
 
 def _retry_after(response: httpx.Response) -> datetime.timedelta | None:
     value = response.headers.get("retry-after", "").strip()
-    if value.isdigit():
+    if value.isdecimal():
         # A longer delay would overflow a date.
         return datetime.timedelta(seconds=min(int(value[:9]), 86_400 * 365))
     try:
         date = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=datetime.timezone.utc)

@@ -36,7 +36,7 @@ class StoredBody:
         announced = response.headers.get("content-length", "")
         # An answer to HEAD has the length of the body in its headers, but no body.
         has_body = not (is_head or response.status_code in _WITHOUT_BODY)
-        self.is_too_large = has_body and announced.isdigit() and int(announced) > limit
+        self.is_too_large = has_body and announced.isdecimal() and int(announced) > limit
 
     def add(self, part: bytes) -> None:
         """Take a part of the body."""

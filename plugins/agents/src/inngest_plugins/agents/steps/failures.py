@@ -125,4 +125,5 @@ def _retry_after(error: Exception) -> int | None:
     if not isinstance(error, ModelHTTPError):
         return None
     value = (getattr(error, "headers", None) or {}).get("retry-after", "")
-    return int(value) if value.isdecimal() else None
+    # A longer delay would overflow a date.
+    return min(int(value[:9]), 86_400 * 365) if value.isdecimal() else None
