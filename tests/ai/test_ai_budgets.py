@@ -353,6 +353,11 @@ async def test_a_store_that_is_down_at_the_end_loses_no_answer() -> None:
         ({"tokens": 1, "key": "event.data.x"}, "no key"),
         ({"tokens": 1, "per": "day"}, "store="),
         ({"tokens": 1, "per": "day", "store": 3}, "BudgetStore"),
+        ({"tokens": 1, "per": ["day"]}, "per="),
+        ({"tokens": 1, "store": MemoryBudgetStore}, "BudgetStore"),
+        ({"tokens": 1, "per": "day", "store": MemoryBudgetStore(), "key": 5}, "key="),
+        ({"tokens": 1, "per": "day", "store": MemoryBudgetStore(), "key": "tenant"}, "event.data"),
+        ({"usd": "1e999999999"}, "US dollars"),
         ({"tokens": 1, "on_exceeded": "shout"}, "on_exceeded"),
         ({"tokens": 1, "on_exceeded": "defer"}, "later period"),
     ],
@@ -367,6 +372,8 @@ def test_the_plugin_takes_budgets_only() -> None:
     """Something else in the list is named."""
     with pytest.raises(TypeError, match="int"):
         AIPlugin(budgets=[3])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"AIPlugin\(budgets=...\) is a list of Budgets"):
+        AIPlugin(budgets=Budget(tokens=1))  # type: ignore[arg-type]
 
 
 def test_periods_end_where_the_calendar_says() -> None:

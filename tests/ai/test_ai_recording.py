@@ -299,6 +299,14 @@ async def test_cached_tokens_are_priced_as_cached() -> None:
         ({"model": "m", "input_tokens": 1, "output_tokens": 1, "cost_usd": -1}, "US dollars"),
         ({"model": "m", "input_tokens": 1, "output_tokens": 1, "cost_usd": "nan"}, "US dollars"),
         ({"model": "m", "input_tokens": 1, "output_tokens": 1, "cost_usd": "1 USD"}, "US dollars"),
+        ({"model": "m", "input_tokens": 1, "output_tokens": 1, "cost_usd": "1e999"}, "US dollars"),
+        ({"model": "m", "input_tokens": 10**30, "output_tokens": 1}, "input_tokens"),
+        ({"model": "m", "input_tokens": 1, "output_tokens": 1, "operation": None}, "operation"),
+        ({"model": "m", "input_tokens": 1, "output_tokens": 1, "provider": 5}, "provider"),
+        (
+            {"model": "m", "input_tokens": 1, "output_tokens": 1, "response_id": ["r"]},
+            "response_id",
+        ),
     ],
 )
 async def test_figures_that_cannot_be_right_are_refused(figures: Any, told: str) -> None:

@@ -5,11 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
+import redis.asyncio
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from inngest_plugins.ai import Balance, BudgetStore, MemoryBudgetStore, SQLAlchemyBudgetStore
+from inngest_plugins.ai import (
+    Balance,
+    BudgetStore,
+    MemoryBudgetStore,
+    RedisBudgetStore,
+    SQLAlchemyBudgetStore,
+)
 
 WORKERS = 50
 
@@ -36,6 +47,37 @@ def test_reserving_settling_and_giving_back(store: BudgetStore) -> None:
     assert store.balance("b") == Balance(0, 0)
     settle(store, -50)
     assert store.balance("a") == Balance(0, 0)
+
+
+def test_what_is_no_sync_client_or_engine_is_refused() -> None:
+    """At construction: an error of the first reservation would be tried again."""
+    wrongs: list[Any] = ["redis://localhost", redis.asyncio.Redis()]
+    for wrong in wrongs:
+        with pytest.raises(TypeError, match="takes a sync client"):
+            RedisBudgetStore(wrong)
+    wrongs = ["sqlite://", create_async_engine("sqlite+aiosqlite://")]
+    for wrong in wrongs:
+        with pytest.raises(TypeError, match="takes a sync engine"):
+            SQLAlchemyBudgetStore(wrong)
+
+
+def test_workers_that_start_at_the_same_time_make_the_tables_once(tmp_path: Path) -> None:
+    """Each looks for them before any has made them."""
+    engines = [sa.create_engine(f"sqlite:///{tmp_path / 'budgets.db'}") for _ in range(2)]
+    first = [engines[0]]
+
+    def meanwhile(*_: object, **__: object) -> None:
+        while first:
+            SQLAlchemyBudgetStore(first.pop())
+
+    event.listen(sa.Table, "before_create", meanwhile)
+    try:
+        settle(SQLAlchemyBudgetStore(engines[1]), 1)
+    finally:
+        event.remove(sa.Table, "before_create", meanwhile)
+    assert SQLAlchemyBudgetStore(engines[0]).balance("a") == Balance(1, 0)
+    for engine in engines:
+        engine.dispose()
 
 
 def test_large_amounts_are_exact(store: BudgetStore) -> None:

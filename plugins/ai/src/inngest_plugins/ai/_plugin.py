@@ -75,15 +75,20 @@ class AIPlugin(Plugin):
     ) -> None:
         require_extra("ai", "genai_prices")
         self._prices = Prices(prices)
+        if not isinstance(budgets, Iterable):
+            raise TypeError(
+                f"AIPlugin(budgets=...) is a list of Budgets, not {class_name(budgets)}"
+            )
         self._budgets = tuple(budgets)
         for budget in self._budgets:
             if not isinstance(budget, Budget):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"AIPlugin(budgets=...) holds a {class_name(budget)}: give Budgets")
-        self._totals_at = tuple(totals_at)
-        if isinstance(totals_at, str) or set(self._totals_at) - set(RELATIVES):
+        is_no_list = isinstance(totals_at, str) or not isinstance(totals_at, Iterable)
+        if is_no_list or any(one not in RELATIVES for one in totals_at):
             raise ValueError(
                 f"AIPlugin(totals_at=...) holds 'parent', 'root' or both, not {totals_at!r}"
             )
+        self._totals_at = tuple(totals_at)
         self._unreported = Unreported()
 
     @property

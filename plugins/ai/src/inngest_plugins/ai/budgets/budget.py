@@ -62,7 +62,7 @@ class Budget:
         tokens: object = self.tokens
         if tokens is not None and (type(tokens) is not int or tokens < 0):
             raise TypeError(f"Budget(tokens=...) is a count from 0, not {class_name(tokens)}")
-        if self.per not in _SECONDS:
+        if self.per not in tuple(_SECONDS):
             raise ValueError(f"Budget(per=...) is one of {', '.join(_SECONDS)}, not {self.per!r}")
         if self.per == "run" and self.key is not None:
             raise ValueError("Budget(per='run') is one run's: it takes no key=")
@@ -71,7 +71,9 @@ class Budget:
                 f"Budget(per={self.per!r}) is shared by runs on all workers: give it a store=, "
                 "such as RedisBudgetStore or SQLAlchemyBudgetStore"
             )
-        if self.store is not None and not isinstance(self.store, BudgetStore):  # pyright: ignore[reportUnnecessaryIsInstance]
+        self._check_key()
+        is_class = isinstance(self.store, type)
+        if self.store is not None and (is_class or not isinstance(self.store, BudgetStore)):
             raise TypeError(f"Budget(store=...) is a BudgetStore, not {class_name(self.store)}")
         if self.on_exceeded not in ("fail", "defer") and not callable(self.on_exceeded):
             raise TypeError("Budget(on_exceeded=...) is 'fail', 'defer' or a function")
@@ -82,6 +84,17 @@ class Budget:
         if not self.name:
             object.__setattr__(self, "name", self._default_name())
         _ = self.limit, self.in_units(self.reserve, "reserve")
+
+    def _check_key(self) -> None:
+        key: object = self.key
+        if key is None or callable(key):
+            return
+        if not isinstance(key, str):
+            raise TypeError(f"Budget(key=...) is a path or a function, not {class_name(key)}")
+        if key != "event.name" and not key.startswith("event.data."):
+            raise ValueError(
+                f"Budget(key={key!r}) is no path into the event, such as 'event.data.tenant'"
+            )
 
     def _default_name(self) -> str:
         what = f"{self.tokens} tokens" if self.usd is None else f"{self.usd} USD"

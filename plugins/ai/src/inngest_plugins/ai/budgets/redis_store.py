@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from inngest_plugins.core import require_extra
+from inngest_plugins.core import class_name, require_extra
 
 from .stores import Balance
 
@@ -63,10 +64,17 @@ class RedisBudgetStore:
 
     Raises:
         MissingExtraError: `redis` is not installed.
+        TypeError: this is no client, or an async one.
     """
 
     def __init__(self, redis: Redis, *, prefix: str = "inngest-budget") -> None:
         require_extra("ai", "redis")
+        execute = getattr(redis, "execute_command", None)
+        if execute is None or inspect.iscoroutinefunction(execute):
+            raise TypeError(
+                "RedisBudgetStore(...) takes a sync client, as in RedisBudgetStore(redis.Redis()), "
+                f"not {class_name(redis)} of {type(redis).__module__}"
+            )
         self._prefix = prefix
         self._redis = client = cast("Any", redis)
         self._reserve = client.register_script(_RESERVE)

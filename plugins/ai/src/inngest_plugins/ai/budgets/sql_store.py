@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from inngest_plugins.core import require_extra
+from inngest_plugins.core import class_name, require_extra
 
 from .stores import Balance, is_granted
 
@@ -31,6 +32,7 @@ class SQLAlchemyBudgetStore:
 
     Raises:
         MissingExtraError: SQLAlchemy is not installed.
+        TypeError: this is no engine, or an async one.
     """
 
     def __init__(
@@ -42,7 +44,13 @@ class SQLAlchemyBudgetStore:
     ) -> None:
         require_extra("ai", "sqlalchemy")
         import sqlalchemy as sa
+        from sqlalchemy.exc import DBAPIError
 
+        if not isinstance(engine, sa.Engine):
+            raise TypeError(
+                "SQLAlchemyBudgetStore(...) takes a sync engine, as in "
+                f"SQLAlchemyBudgetStore(sqlalchemy.create_engine(url)), not {class_name(engine)}"
+            )
         self._engine = engine
         self._clock = clock
         self.metadata = sa.MetaData()
@@ -62,6 +70,11 @@ class SQLAlchemyBudgetStore:
             sa.Column("lapses_at", sa.Double, nullable=False),
         )
         if create_tables:
+            # Another worker that starts at the same time may make each of them first.
+            for _ in self.metadata.tables:
+                with contextlib.suppress(DBAPIError):
+                    self.metadata.create_all(engine)
+                    return
             self.metadata.create_all(engine)
 
     def reserve(

@@ -10,6 +10,10 @@ from typing import Any
 from inngest_plugins.ai._errors import UsageValueError
 from inngest_plugins.core import ModelCall, ModelUsage, class_name
 
+MOST_TOKENS = 2**31 - 1
+"""A larger count is none: databases and programs in other languages could not hold it."""
+
+_MOST_DOLLARS = Decimal(10) ** 18
 _COUNTS = (
     "input_tokens",
     "output_tokens",
@@ -32,9 +36,14 @@ def check_call(call: ModelCall, where: str) -> ModelCall:
     model: object = call.model
     if not isinstance(model, str) or not model:
         raise UsageValueError(f"{where}: model is the model's name, not {class_name(call.model)}")
+    operation: object = call.operation
+    if not isinstance(operation, str) or not operation:
+        raise UsageValueError(f"{where}: operation is a text such as 'chat'")
+    for name in ("provider", "response_model", "response_id"):
+        check_name(getattr(call, name), f"{where}: {name}")
     for name in _COUNTS:
         value: object = getattr(call, name)
-        if type(value) is not int or value < 0:
+        if type(value) is not int or not 0 <= value <= MOST_TOKENS:
             if value is None and name in ("input_tokens", "output_tokens"):
                 continue
             shown = value if type(value) is int else class_name(value)
@@ -55,6 +64,16 @@ def check_call(call: ModelCall, where: str) -> ModelCall:
     return call
 
 
+def check_name(value: object, what: str) -> None:
+    """Check a text that may be missing.
+
+    Raises:
+        UsageValueError: it is none.
+    """
+    if value is not None and not isinstance(value, str):
+        raise UsageValueError(f"{what} is a text or None, not {class_name(value)}")
+
+
 def as_dollars(value: object, where: str) -> Decimal:
     """Return an amount of US dollars.
 
@@ -66,7 +85,7 @@ def as_dollars(value: object, where: str) -> Decimal:
             amount = Decimal(str(value))
         except InvalidOperation:
             amount = Decimal("NaN")
-        if amount.is_finite() and amount >= 0:
+        if amount.is_finite() and 0 <= amount <= _MOST_DOLLARS:
             return amount
     raise UsageValueError(f"{where} is an amount of US dollars from 0, not {class_name(value)}")
 

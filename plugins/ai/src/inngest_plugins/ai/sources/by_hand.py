@@ -8,7 +8,7 @@ from decimal import Decimal
 from inngest_plugins.ai._errors import UsageContextError, UsageValueError
 from inngest_plugins.ai.budgets.enforcement import ENFORCEMENT
 from inngest_plugins.ai.calls.attempt import BY_HAND
-from inngest_plugins.ai.calls.model_call import as_dollars, check_call
+from inngest_plugins.ai.calls.model_call import as_dollars, check_call, check_name
 from inngest_plugins.ai.totals.run_usage import RUN_USAGE, RunUsage
 from inngest_plugins.core import Call, ModelCall, ModelUsage, class_name
 
@@ -111,9 +111,11 @@ class RunUsageView:
 
         Raises:
             UsageContextError: there is no run, or it has no `AIPlugin`.
-            UsageValueError: the answer says nothing of tokens or of a model.
+            UsageValueError: the answer says nothing of tokens or of a model, or `provider` is no
+                text.
         """
         state = current_run("usage.record_response()")
+        check_name(provider, "usage.record_response(): provider")
         report = Report(provider)
         dump = getattr(response, "model_dump", None)
         report.take(dump(by_alias=True) if callable(dump) else response)
