@@ -152,6 +152,11 @@ def test_approvals_that_cannot_work() -> None:
         Approvals(requested="a", decided="a", timeout=timedelta(1))
     with pytest.raises(AgentConfigError, match=r"Approvals\.timeout"):
         Approvals(requested="a", decided="b", timeout=timedelta(0))
+    wrong: Any = 7
+    with pytest.raises(AgentConfigError, match=r"Approvals\.timeout must be a timedelta"):
+        Approvals(requested="a", decided="b", timeout=wrong)
+    with pytest.raises(AgentConfigError, match=r"Approvals\.decided must be the name"):
+        Approvals(requested="a", decided=wrong, timeout=timedelta(1))
 
 
 # ---------------------------------------------------------------- Pydantic AI's own questions
@@ -245,6 +250,21 @@ async def test_request_input_without_an_answer_and_with_a_failure() -> None:
 
     refused, _ = asking(refuse, timedelta(days=1))
     assert "on holiday" in completed(await run(refused))
+
+
+async def test_an_answer_that_is_none_fails_the_run_and_names_the_place() -> None:
+    """Once, and the values of the event are not repeated."""
+
+    async def ask(ctx: RunContext[object], requests: DeferredToolRequests, token: str) -> None:
+        data = {"token": token, "failure": {"why": "s3cret"}}
+        await app.client.send(inngest.Event(name=ANSWERED, data=data))
+
+    app, script = asking(ask, timedelta(days=1))
+    result = await run(app)
+    assert result.status == "Failed"
+    assert "is no ExternalAnswer: see failure" in failure(result)
+    assert "s3cret" not in str(result.error)
+    assert script.asked == 1
 
 
 async def test_questions_without_answers_are_refused() -> None:

@@ -482,6 +482,24 @@ def test_settings_that_say_nothing(options: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "openai:gpt-5"}, r"\(model=...\) must be a StepConfig, and is str"),
+        ({"model": StepConfig(durable=False)}, "`durable=False` and `invoke` are for tools"),
+        ({"tools": {"retries": 1}}, r"\(tools=...\) must be a StepConfig, and is dict"),
+        ({"name": 5}, r"\(name=...\) must be str, and is int"),
+        ({"approvals": True}, r"\(approvals=...\) must be Approvals, and is bool"),
+        ({"answers": 5}, r"\(answers=...\) must be str, and is int"),
+        ({"client_retries": "no"}, r"\(client_retries=...\) must be bool, and is str"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    """They are an error when the agent is built, not in its first run."""
+    with pytest.raises(AgentConfigError, match=message):
+        InngestDurability(**options)
+
+
+@pytest.mark.parametrize(
     ("metadata", "message"),
     [
         ({"retires": 3}, "has unknown settings: retires. Known are: durable, invoke, retries"),

@@ -107,5 +107,25 @@ def config_of(
     return StepConfig(**value)
 
 
+def check_settings(option: str, settings: object) -> StepConfig:
+    """Return the settings of all model requests, or of all tools.
+
+    Raises:
+        AgentConfigError: they are none, or have no effect there.
+    """
+    if settings is None:
+        return StepConfig()
+    if not isinstance(settings, StepConfig):
+        raise AgentConfigError(
+            f"InngestDurability({option}=...) must be a StepConfig, and is {class_name(settings)}"
+        )
+    if option == "model" and (not settings.durable or settings.invoke is not None):
+        raise AgentConfigError(
+            "InngestDurability(model=...): requests to the model are always steps of their own, "
+            "`durable=False` and `invoke` are for tools"
+        )
+    return settings
+
+
 def _of_kind(name: str, wanted: str, value: object) -> str:
     return f"StepConfig.{name} must be {wanted}, and is {class_name(value)}"

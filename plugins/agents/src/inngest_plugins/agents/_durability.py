@@ -27,10 +27,10 @@ from pydantic_ai.tools import (
 )
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
-from inngest_plugins.core import Call, require_calls
+from inngest_plugins.core import Call, class_name, require_calls
 
-from ._config import METADATA_KEY, StepConfig, config_of
-from ._errors import AgentContextError
+from ._config import METADATA_KEY, StepConfig, check_settings, config_of
+from ._errors import AgentConfigError, AgentContextError
 from .events.approvals import Approvals, decide
 from .events.external import EventWaiter
 from .steps.backend import StepBackend
@@ -79,7 +79,8 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
             itself, as often as it is set up to. By default the engine alone tries again.
 
     Raises:
-        AgentConfigError: when the agent is built, for settings of a tool that are unknown or wrong.
+        AgentConfigError: when the agent is built, for options that are wrong, and for settings of a
+            tool that are unknown or wrong.
         AgentContextError: when the agent runs in a sync Inngest function.
     """
 
@@ -110,6 +111,18 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
         answers: str | None = None,
         client_retries: bool = False,
     ) -> None:
+        model_config, tool_config = check_settings("model", model), check_settings("tools", tools)
+        for option, value, wanted in (
+            ("name", name, str),
+            ("approvals", approvals, Approvals),
+            ("answers", answers, str),
+            ("client_retries", client_retries, bool),
+        ):
+            if value is not None and not isinstance(value, wanted):
+                raise AgentConfigError(
+                    f"InngestDurability({option}=...) must be {wanted.__name__}, and is "
+                    f"{class_name(value)}"
+                )
         publisher: EventPublisher | None = None
         if publish is not None:
             # Imported when it is used: the schema of all events is half of what the package costs.
@@ -122,8 +135,8 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
         super().__init__(models=models, event_stream_handler=handler, name=name)
         self._publisher = publisher
         self._publishes_alone = publisher is not None and event_stream_handler is None
-        self._model_config = model or StepConfig()
-        self._tool_config = tools or StepConfig()
+        self._model_config = model_config
+        self._tool_config = tool_config
         self._approvals = approvals
         self._answers = answers
         self._client_retries = client_retries

@@ -18,7 +18,7 @@ from inngest_plugins.agents.steps.ids import AgentRun
 from inngest_plugins.agents.steps.scheduler import scheduler_of
 from inngest_plugins.core import Call
 
-from .data import EventData
+from .data import EventData, places_of
 
 
 class ApprovalRequest(EventData):
@@ -70,7 +70,8 @@ class Approvals:
             message that says so.
 
     Raises:
-        AgentConfigError: the two events have the same name, or the timeout is not positive.
+        AgentConfigError: the two events have the same name or none, or the timeout is no positive
+            `timedelta`.
     """
 
     requested: str
@@ -78,12 +79,17 @@ class Approvals:
     timeout: timedelta
 
     def __post_init__(self) -> None:
+        for field in ("requested", "decided"):
+            name: object = getattr(self, field)
+            if not isinstance(name, str) or not name:
+                raise AgentConfigError(f"Approvals.{field} must be the name of an event")
         if self.requested == self.decided:
             raise AgentConfigError(
                 f"Approvals: {self.requested!r} asks and decides: give each event its own name"
             )
-        if self.timeout <= timedelta(0):
-            raise AgentConfigError("Approvals.timeout must be more than nothing")
+        timeout: object = self.timeout
+        if not isinstance(timeout, timedelta) or timeout <= timedelta(0):
+            raise AgentConfigError("Approvals.timeout must be a timedelta of more than nothing")
 
 
 async def decide(
@@ -156,10 +162,9 @@ def _outcome(
     try:
         decision = ApprovalDecision.model_validate(event.data)
     except ValidationError as err:
-        places = ", ".join(".".join(map(str, error["loc"])) for error in err.errors())
         raise inngest.NonRetriableError(
             f"the event {approvals.decided!r} that decides on tool {tool!r} is no "
-            f"ApprovalDecision: see {places}"
+            f"ApprovalDecision: see {places_of(err)}"
         ) from None
     if decision.approved:
         return ToolApproved(override_args=decision.args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 _SEALED = "encrypted"
 """The field of an event's data that encryption seals by default."""
@@ -39,3 +39,8 @@ class EventData(BaseModel):
             return data
         readable = {name: value for name, value in data.items() if name in self.readable}
         return {**readable, _SEALED: {k: v for k, v in data.items() if k not in readable}}
+
+
+def places_of(error: ValidationError) -> str:
+    """Return where the data of an event is wrong. Its values are not repeated."""
+    return ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
