@@ -256,7 +256,7 @@ async def test_an_answer_that_is_none_fails_the_run_and_names_the_place() -> Non
     """Once, and the values of the event are not repeated."""
 
     async def ask(ctx: RunContext[object], requests: DeferredToolRequests, token: str) -> None:
-        data = {"token": token, "failure": {"why": "s3cret"}}
+        data: dict[str, Any] = {"token": token, "failure": {"why": "s3cret"}}
         await app.client.send(inngest.Event(name=ANSWERED, data=data))
 
     app, script = asking(ask, timedelta(days=1))
