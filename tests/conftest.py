@@ -9,6 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two workers on each processor: half of the time a test waits."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Run async tests on asyncio, the only event loop the SDK supports."""
