@@ -149,6 +149,31 @@ async def bad(ctx):
     assert "two-bad" not in chosen.out
 
 
+@pytest.mark.parametrize("code", ["", "0", "2", "'bye'"])
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_a_function_that_ends_the_process(
+    program: Program, write_app: WriteApp, kind: str, code: str
+) -> None:
+    """The exit code is never one that means something else."""
+    app = write_app(
+        f"""
+import sys
+
+import inngest
+
+client = inngest.Inngest(app_id="ends")
+
+@client.create_function(fn_id="leave", trigger=inngest.TriggerEvent(event="leave"))
+{kind} leave(ctx):
+    sys.exit({code})
+"""
+    )
+    result = program("run", app, "--event", '{"name": "leave"}')
+    assert result.code == 1
+    assert "a function ends the process (sys.exit)" in result.err
+    assert ", line 10)" in result.err
+
+
 def test_timeout_ends_a_run(program: Program, app: str) -> None:
     """--timeout ends what takes longer; that is a negative result."""
     ended = program("run", app, "--event", '{"name": "demo/forever"}', "--timeout", "0.3")

@@ -27,7 +27,7 @@ from inngest_plugins.local.report.story import family, story_of
 from inngest_plugins.local.report.terminal import TimelineView
 
 from ._errors import CliError
-from .apps.loading import App, load_app
+from .apps.loading import App, load_app, where_in_app
 from .run.event_option import read_events
 from .run.progress import watching
 from .run.run_json import story_to_json
@@ -135,7 +135,15 @@ def run(
     progress = rich.console.Console(stderr=True)
     # Standard output is for the result: the app's own prints go to standard error.
     with contextlib.redirect_stdout(sys.stderr), _quiet(loaded.client):
-        runs, calls = asyncio.run(_run(loaded, options, progress))
+        try:
+            runs, calls = asyncio.run(_run(loaded, options, progress))
+        except SystemExit as error:
+            # Its code would say that all runs completed, or that the input was bad.
+            raise CliError(
+                f"a function ends the process (sys.exit), so that no run is drawn: raise an error "
+                f"there, or return{where_in_app(error)}",
+                exit_code=1,
+            ) from error
     story = story_of(runs if sealed else [each.opened for each in runs], calls)
     values = not no_values
     if html is not None:

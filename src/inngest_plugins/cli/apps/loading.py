@@ -177,13 +177,13 @@ def _import_failure(name: str, error: BaseException) -> str:
         return f"importing {name} failed: {type(error).__name__}: {error.msg} ({where})"
     if isinstance(error, SystemExit):
         what = "it ends the process (sys.exit); guard that with `if __name__ == '__main__':`"
-        return f"importing {name} failed: {what}{_where(error)}"
+        return f"importing {name} failed: {what}{where_in_app(error)}"
     text = " ".join(str(error).split())
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return f"importing {name} failed: {what}{_where(error)}"
+    return f"importing {name} failed: {what}{where_in_app(error)}"
 
 
-def _where(error: BaseException) -> str:
+def where_in_app(error: BaseException) -> str:
     """The innermost line of the user's own code, in brackets; empty when there is none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         installed = f"{os.sep}site-packages{os.sep}" in frame.filename
