@@ -73,7 +73,7 @@ async def test_cancelled_runs(store: SQLAlchemyStore, make_app: type[App]) -> No
         assert row["status"] == "Cancelled"
         assert row["ended_at"] is not None
         assert row["confirmed_at"] is not None
-        again = await store.reconcile(app.client)
+        again = await store.reconcile(app.client, since=dt.timedelta.max)
         assert (again.compared, again.corrected, again.lost) == (1, 0, 0)
 
 
@@ -226,7 +226,7 @@ async def test_the_commands(
         await engine.send(inngest.Event(name="long"))
         await engine.idle()
         await engine.cancel(engine.runs[0])
-        arguments = ["mirror", "reconcile", "mirrored_app:client"]
+        arguments = ["mirror", "reconcile", "mirrored_app:client", "--hours", "1e300"]
         assert await anyio.to_thread.run_sync(main, arguments) == 0
     assert "1 compared, 1 corrected, 0 lost" in capsys.readouterr().out
 
@@ -236,6 +236,7 @@ async def test_the_commands(
     [
         (["upgrade"], "name the database"),
         (["upgrade", "--url", "mysql://a@b/c"], "'mysql' is not supported"),
+        (["upgrade", "--url", "sqlite:////no/folder/x.db"], "unable to open database file"),
         (["upgrade", "--url", "postgresql://a:secret@127.0.0.1:1/c"], "a:***@127.0.0.1:1"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from inngest_plugins.core import PluginsError
+import sqlite3
+
+from inngest_plugins.core import PluginsError, class_name
 
 
 class MirrorError(PluginsError):
@@ -11,3 +13,9 @@ class MirrorError(PluginsError):
 
 class MirrorDatabaseError(MirrorError):
     """The mirror's database could not be reached, did not answer in time, or has no tables."""
+
+
+def driver_error(error: BaseException) -> str:
+    """Describe a driver's error without values: by what SQLite says of its file, or its class."""
+    is_of_file = isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
+    return str(error) if is_of_file else class_name(error)

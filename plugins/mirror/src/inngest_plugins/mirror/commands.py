@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import functools
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio
 import inngest
@@ -18,6 +18,9 @@ from inngest_plugins.core import PluginsError, Stack
 from ._errors import MirrorError
 from ._plugin import MirrorPlugin
 from .store.store import SQLAlchemyStore
+
+_MOST_HOURS: Final = 1_000_000.0
+"""More than a century; a `timedelta` holds no hours without end."""
 
 mirror = typer.Typer(
     help="The mirror's database: make its tables, compare it with the engine.",
@@ -71,7 +74,7 @@ def reconcile_command(
     client = load_app(app).client
     try:
         store = _store_of(client) if url is None else SQLAlchemyStore(url)
-        since = dt.timedelta(hours=hours)
+        since = dt.timedelta(hours=min(hours, _MOST_HOURS))
         with _closing(store):
             found = anyio.run(functools.partial(store.reconcile, client, since=since))
     except CliError:

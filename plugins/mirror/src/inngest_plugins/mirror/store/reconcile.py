@@ -20,6 +20,7 @@ from .values import optional, text
 from .writes import insert_into, write_steps
 
 _PAGE: Final = 100
+_FIRST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.timezone.utc)
 _UNKNOWN: Final = (400, 404, 405, 501)
 _STATUSES: Final[Mapping[str, RunStatus]] = {
     "QUEUED": "Queued",
@@ -71,6 +72,11 @@ class EngineRun:
 
     row: dict[str, Any]
     asked_at: dt.datetime
+
+
+def oldest(now: dt.datetime, since: dt.timedelta) -> dt.datetime:
+    """Return from when on runs are compared; not before there were any."""
+    return now - min(since, now - _FIRST)
 
 
 class EngineRuns:

@@ -17,7 +17,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from inngest_plugins.core import class_name
-from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError
+from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError, driver_error
 
 from .rows import OPEN, Report
 from .scope import Scope, checked_scope
@@ -192,9 +192,10 @@ class SQLAlchemyStore:
 
         now = dt.datetime.now(dt.timezone.utc)
         engine, app_id = compare.EngineRuns(client), client.app_id
-        known = await self._in_transaction(lambda c: compare.known_runs(c, app_id, now - since))
+        oldest = compare.oldest(now, since)
+        known = await self._in_transaction(lambda c: compare.known_runs(c, app_id, oldest))
         unfinished = await self._in_transaction(lambda c: compare.runs_with_open_steps(c, app_id))
-        runs_there = {run.row["run_id"]: run async for run in engine.since(now - since)}
+        runs_there = {run.row["run_id"]: run async for run in engine.since(oldest)}
         lost: list[str] = []
         for run_id, row in known.items():
             if run_id not in runs_there and row["status"] in OPEN:
@@ -330,7 +331,7 @@ class SQLAlchemyStore:
         if isinstance(err, MirrorDatabaseError):
             return str(err)
         original = getattr(err, "orig", None)
-        cause = class_name(err) if original is None else class_name(original)
+        cause = class_name(err) if original is None else driver_error(original)
         said = str(original) if isinstance(err, exc.ProgrammingError) else ""
         if "inngest_" in said and "does not exist" in said:
             has = "a column is missing" if "column" in said else "it has no tables"
