@@ -177,6 +177,26 @@ async def test_rerun(sqlite_store: SQLAlchemyStore, make_app: type[App]) -> None
         assert refused.status_code == 409
 
 
+async def test_a_rerun_that_is_not_understood_is_none(
+    sqlite_store: SQLAlchemyStore, make_app: type[App]
+) -> None:
+    """It would run everything again, from the start."""
+    wrongs: list[dict[str, Any]] = [
+        {"json": {"fromStep": "seven"}},
+        {"json": {"from_step": 7}},
+        {"json": []},
+        # As a browser's fetch() sends a text without saying that it is JSON.
+        {"content": '{"from_step": "seven"}', "headers": {"content-type": "text/plain"}},
+        {"content": '{"from_step"', "headers": {"content-type": "application/json"}},
+    ]
+    async with site(sqlite_store, make_app) as web:
+        run = await web.start("acme", "short")
+        for wrong in wrongs:
+            answer = await web.ask("acme", f"/{run}/rerun", "POST", **wrong)
+            assert answer.status_code == 422, wrong
+        assert [each.id for each in web.engine.runs] == [run]
+
+
 async def test_readers_and_other_sites_cannot_steer(
     sqlite_store: SQLAlchemyStore, make_app: type[App]
 ) -> None:
@@ -192,6 +212,7 @@ async def test_readers_and_other_sites_cannot_steer(
             {"sec-fetch-site": "same-site"},
             {"origin": "https://evil.example"},
             {"origin": "null"},
+            {"origin": "http://[no-host"},
         ):
             for form in (path, f"/page{path}"):
                 answer = await web.ask("acme", form, "POST", headers=headers)

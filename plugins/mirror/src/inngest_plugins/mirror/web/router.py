@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import anyio
 import httpx
 import inngest
+import pydantic
 from fastapi import APIRouter, Body, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
@@ -76,6 +77,16 @@ def mirror_router(
     router.add_api_route("/{run_id}/cancel", routes.cancel, methods=["POST"])
     router.add_api_route("/{run_id}/rerun", routes.rerun, methods=["POST"], status_code=202)
     return router
+
+
+class Rerun(pydantic.BaseModel, extra="forbid"):
+    """The body of a request to rerun. One that is not understood starts no run.
+
+    Attributes:
+        from_step: the step to begin with; None to begin at the start.
+    """
+
+    from_step: str | None = None
 
 
 class _Routes:
@@ -158,11 +169,12 @@ class _Routes:
         self,
         request: Request,
         run_id: str,
-        from_step: Annotated[str | None, Body(embed=True)] = None,
+        wanted: Annotated[Rerun | None, Body()] = None,
     ) -> dict[str, str]:
         """Ask the engine to run it again, from the start or a step; return the new run's id."""
         scope = await self._steering_scope(request)
         run = (await self._run(run_id, scope)).run
+        from_step = None if wanted is None else wanted.from_step
         body = {} if from_step is None else {"fromStep": {"stepId": from_step}}
         answer = await self._steer(run.run_id, "rerun", body)
         return {"run_id": str(answer["data"]["runId"])}
@@ -283,9 +295,16 @@ def _check_same_origin(request: Request) -> None:
         is_ours = site in ("same-origin", "none")
     else:
         # No browser, or one too old to say; `Origin` comes with every POST of a browser.
-        is_ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+        is_ours = origin is None or _host_of(origin) == request.headers.get("host")
     if not is_ours:
         raise HTTPException(403, "the request comes from another site")
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _refusal(response: httpx.Response) -> str:
