@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import inngest
@@ -13,7 +14,9 @@ from tests.core.core_protocol import synchronous
 
 from inngest_plugins.core import Call, Hooks, Layer, Memo, Outcome, Plugin, SealedPlace, Step
 from inngest_plugins.metadata import (
+    MetadataClient,
     MetadataContextError,
+    MetadataError,
     MetadataKeyError,
     MetadataLimitError,
     MetadataPlugin,
@@ -915,3 +918,47 @@ async def test_the_other_steps_of_a_failed_group_count(
     assert unscrambled(run.output) == [before + 3, before + 3, "y"]
     assert shown(run) == {"done": before + 3, "last": "y", "caught": 1}
     assert shown(run, "second") == {"mine": "second"}
+
+
+@pytest.mark.parametrize("where", ["body", "step", "elsewhere"])
+async def test_a_refused_write_of_several_keys_records_none(app: App, where: str) -> None:
+    """Nothing of it: neither the keys before the refused one nor those behind it."""
+    attempts: list[Callable[[Any], Any]] = [
+        lambda at: at.update({"a": 1, "$.n.c": 2}),
+        lambda at: at.update({"a": 1, "big": "x" * 70_000, "b": 2}),
+        lambda at: at.delete("n", "$.m.c"),
+    ]
+
+    def write(at: Any) -> None:
+        for attempt in attempts:
+            with pytest.raises(MetadataError):
+                attempt(at)
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> Any:
+        async def handler() -> Any:
+            write(metadata)
+            return metadata.current()
+
+        metadata.update({"n": 1, "m": 2})
+        if where == "elsewhere":
+            write(metadata.run("01HZZZZZZZZZZZZZZZZZZZZZZZ"))
+        if where == "body":
+            write(metadata)
+        elif where == "step":
+            metadata.step("s").update({"n": 1, "m": 2})
+            assert await ctx.step.run("s", handler) == {"n": 1, "m": 2}
+        return metadata.current()
+
+    run = await app.run()
+    assert run.output == {"n": 1, "m": 2}, run.reason
+    assert all("a" not in entry["values"] for one in app.wire.sent for entry in one.entries)
+
+
+def test_several_keys_fit_together_or_not_at_all() -> None:
+    """Each of them alone would fit; the limit is that of the server."""
+    client = inngest.Inngest(app_id="shop", is_production=False)
+    writer = MetadataClient(client).run("01HZZZZZZZZZZZZZZZZZZZZZZZ")
+    with pytest.raises(MetadataLimitError, match="metadata big: "):
+        writer.update({"a": "x" * 30_000, "big": "x" * 40_000})
+    writer.update({"a": "x" * 60_000})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ._errors import MetadataError, MetadataLimitError
@@ -216,36 +216,41 @@ class SizeBudget:
         self.documents[address] = document
         self._room.pop(address, None)
 
-    def spend(self, address: object, what: str, operation: Operation) -> None:
-        """Count a write to an object before it is made.
+    def spend(self, address: object, what: str, operations: Sequence[Operation]) -> None:
+        """Count writes to an object before they are made.
 
         Args:
             address: the object's place in `documents`.
             what: names the object in the message.
-            operation: the write.
+            operations: the writes; all of them are made, or none.
 
         Raises:
-            MetadataLimitError: it would make the object, or the whole run, too large.
+            MetadataLimitError: they would make the object, or the whole run, too large.
         """
-        code, path, operand = operation
-        if code in ("delete", "remove"):
+        cost, replaces = 0, False
+        for code, path, operand in operations:
+            if code in ("delete", "remove"):
+                continue
+            replaces = replaces or code == "replace"
+            # A rendered number has at most 25 bytes; a character of a key or text at most 6.
+            cost += 26 if type(operand) in (int, float) else size(operand) + 2
+            for segment in path:
+                cost += 6 * len(segment) + 6 if type(segment) is str else 6
+        if not cost:
             return
-        # A rendered number has at most 25 bytes; a character of a key or text at most 6.
-        cost = 26 if type(operand) in (int, float) else size(operand) + 2
-        for segment in path:
-            cost += 6 * len(segment) + 6 if type(segment) is str else 6
         room = self._room.get(address, 0) - cost
-        if room < 0 or code == "replace":
-            room = self._measure(address, what, operation)
+        if room < 0 or replaces:
+            room = self._measure(address, what, operations)
         self._room[address] = room
 
-    def _measure(self, address: object, what: str, operation: Operation) -> int:
-        code, path, operand = operation
+    def _measure(self, address: object, what: str, operations: Sequence[Operation]) -> int:
         document = self.documents[address]
         before = document_size(document)
         document = copy(document)
-        apply(document, operation)
+        for operation in operations:
+            apply(document, operation)
         after = document_size(document)
+        code, path, operand = max(operations, key=lambda each: size(each[2]))
         key = render(path)
         if code == "replace":
             key = max(operand, key=lambda each: size(operand[each]), default="replace()")
@@ -288,16 +293,23 @@ class Recording:
         self._budget = budget
         budget.put(address, document)
 
-    def write(self, operation: Operation) -> None:
-        """Check and make one operation.
+    def write(self, *operations: Operation) -> None:
+        """Check and make operations: all of them, or none.
 
         Raises:
-            MetadataValueError: it does not fit; nothing was changed.
-            MetadataLimitError: it makes the object or the run too large; nothing was changed.
+            MetadataValueError: one does not fit; nothing was changed.
+            MetadataLimitError: they make the object or the run too large; nothing was changed.
         """
-        check(self.document, operation)
-        self._budget.spend(self._address, self.what, operation)
-        self.note(operation)
+        if len(operations) == 1:
+            check(self.document, operations[0])
+        elif not all(map(_is_whole, operations)):
+            trial = copy(self.document)
+            for operation in operations:
+                check(trial, operation)
+                apply(trial, operation)
+        self._budget.spend(self._address, self.what, operations)
+        for operation in operations:
+            self.note(operation)
 
     def note(self, operation: Operation) -> None:
         """Apply one operation without checks."""

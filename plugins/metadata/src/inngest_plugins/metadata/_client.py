@@ -145,5 +145,4 @@ class PendingMetadata(Writes):
         return self._limits, self._take
 
     def _take(self, wire: str, operations: tuple[Operation, ...]) -> None:
-        for operation in operations:
-            self._updates.to(self._target, wire).write(operation)
+        self._updates.to(self._target, wire).write(*operations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from inngest_plugins.core import Call, Step
@@ -162,8 +163,8 @@ class Attempt:
         self._mixed: dict[str, Changes] = {}
         self._views: dict[str, Document] = {}
 
-    def write(self, scope: Scope, kind: str, operation: Operation) -> None:
-        """Record one operation; raises when it is refused."""
+    def write(self, scope: Scope, kind: str, operations: Sequence[Operation]) -> None:
+        """Record operations; raises when one is refused, and then records none."""
         address = scope, kind
         recording = self.recordings.get(address)
         if recording is None:
@@ -174,11 +175,12 @@ class Attempt:
                     mixed.note(earlier)
             recording = self._objects.copy(address)
             self.recordings[address] = recording
-        recording.write(operation)
-        if kind in self._mixed:
-            self._mixed[kind].note(operation)
-        if kind in self._views:
-            apply(self._views[kind], operation)
+        recording.write(*operations)
+        for operation in operations:
+            if kind in self._mixed:
+                self._mixed[kind].note(operation)
+            if kind in self._views:
+                apply(self._views[kind], operation)
 
     def view(self, kind: str) -> Document:
         """Return the run's merged view as the handler sees it; not a copy."""

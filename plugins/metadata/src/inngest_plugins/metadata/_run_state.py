@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from inngest_plugins.core import Call, CallKey, Outcome, Phase, Step
@@ -75,36 +75,34 @@ class RunState:
         self._undelivered: set[str] = set()
         self._closed = False
 
-    def write(self, where: Where, kind: str, operations: Iterable[Operation]) -> None:
+    def write(self, where: Where, kind: str, operations: Sequence[Operation]) -> None:
         """Record operations of a wire kind, in order.
 
         Raises:
-            MetadataError: one was refused; it and those after it were not recorded.
+            MetadataError: one was refused, and none was recorded.
         """
         with self.lock:
             attempt = self._attempt()
             if attempt is not None:
                 scope = attempt.step if where is HERE else where
-                for operation in operations:
-                    attempt.write(scope, kind, operation)
+                attempt.write(scope, kind, operations)
             else:
                 address = None if where is HERE else where, kind
                 recording = self._objects.at(address)
                 view = self._objects.views.setdefault(kind, {})
+                recording.write(*operations)
                 self._body_writes[address] = None
                 for operation in operations:
-                    recording.write(operation)
                     apply(view, operation)
             if self.publisher is not None and (attempt is not None or self.is_new):
                 self.publisher.changed()
 
-    def write_remote(self, target: Target, kind: str, operations: Iterable[Operation]) -> None:
+    def write_remote(self, target: Target, kind: str, operations: Sequence[Operation]) -> None:
         """Record operations on another run's metadata; see `write`."""
         with self.lock:
             attempt = self._attempt()
             update = (self._body_remote if attempt is None else attempt.remote).to(target, kind)
-            for operation in operations:
-                update.write(operation)
+            update.write(*operations)
 
     def view(self, kind: str) -> Document:
         """Return what the run has recorded so far, in all scopes; not a copy. Hold `lock`."""

@@ -99,23 +99,24 @@ class Update(Recording):
     def __init__(self, limits: Limits, what: str) -> None:
         super().__init__(None, {}, SizeBudget(limits), what)
 
-    def write(self, operation: Operation) -> None:
-        """Add an operation on metadata whose present value is not known: another run's.
+    def write(self, *operations: Operation) -> None:
+        """Add operations on metadata whose present value is not known: another run's.
 
         Raises:
-            MetadataTargetError: the engine cannot do that without knowing the present value.
+            MetadataTargetError: the engine cannot do one without knowing the present value.
             MetadataLimitError: the update would be too large.
         """
-        code, path, _ = operation
-        if len(path) > 1 or code in ("append", "remove"):
-            raise MetadataTargetError(
-                f"metadata {render(path)} of {self.what}: the engine can only set, delete and "
-                "increment whole top-level keys of metadata that is written from elsewhere; what "
-                "is nested in it, and the items of its lists, cannot be changed without a race. "
-                "Give every writer a key of its own, or write from the run itself"
-            )
-        self._budget.spend(self._address, self.what, operation)
-        self.note(operation)
+        for code, path, _ in operations:
+            if len(path) > 1 or code in ("append", "remove"):
+                raise MetadataTargetError(
+                    f"metadata {render(path)} of {self.what}: the engine can only set, delete and "
+                    "increment whole top-level keys of metadata that is written from elsewhere; "
+                    "what is nested in it, and the items of its lists, cannot be changed without "
+                    "a race. Give every writer a key of its own, or write from the run itself"
+                )
+        self._budget.spend(self._address, self.what, operations)
+        for operation in operations:
+            self.note(operation)
 
     def show(self, document: Document, keys: Iterable[str], *, replaced: bool = False) -> None:
         """Bring the engine up to date with an object whose value is known.
