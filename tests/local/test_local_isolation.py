@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import flask
 import httpx
 import inngest
@@ -293,11 +294,45 @@ async def test_the_outcomes_of_pytest_end_the_test() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
 def test_what_ends_the_process(error: BaseException) -> None:
-    """``SystemExit`` and ``KeyboardInterrupt`` leave the engine."""
+    """``SystemExit`` and ``KeyboardInterrupt`` leave the engine, which gives the client back."""
     client = inngest.Inngest(app_id="app", is_production=False)
-    engine = LocalEngine(client, make_functions(client, raising(error), "body"))
-    with pytest.raises(type(error)):
-        engine.run_sync(inngest.Event(name="app/go"), "bad")
+
+    @client.create_function(fn_id="sync", trigger=inngest.TriggerEvent(event="app/sync"))
+    def in_a_thread(ctx: inngest.ContextSync) -> None:
+        raise error
+
+    engine = LocalEngine(client, [*make_functions(client, raising(error), "body"), in_a_thread])
+    for event, function in (("app/go", "bad"), ("app/sync", "sync")) * 2:
+        with pytest.raises(type(error)):
+            engine.run_sync(inngest.Event(name=event), function)
+
+
+@pytest.mark.anyio
+async def test_closing_while_being_cancelled() -> None:
+    """Whoever closes the engine may be being cancelled: the client is given back all the same."""
+    client = inngest.Inngest(app_id="app", is_production=False)
+    has_begun, has_ended = anyio.Event(), anyio.Event()
+
+    @client.create_function(fn_id="slow", trigger=inngest.TriggerEvent(event="app/slow"))
+    async def slow(ctx: inngest.Context) -> None:
+        has_begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                for _ in range(20):
+                    await anyio.sleep(0)
+            has_ended.set()
+
+    with anyio.CancelScope() as scope:
+        async with LocalEngine(client, [slow]) as engine:
+            await engine.send(inngest.Event(name="app/slow"))
+            await has_begun.wait()
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert has_ended.is_set()
+    async with LocalEngine(client, [slow]):
+        pass
 
 
 @pytest.mark.anyio

@@ -255,6 +255,22 @@ async def test_the_client_is_left_as_it_was(inngest_engine: MakeEngine) -> None:
     assert client.middleware is before
 
 
+@pytest.mark.parametrize("make", [make_sync, make_async])
+@pytest.mark.parametrize("outcome", [pytest.fail, pytest.skip])
+def test_the_outcomes_of_pytest_end_a_plain_test(
+    inngest_engine: MakeEngine, outcome: typing.Any, make: typing.Callable[[], Made]
+) -> None:
+    """`pytest.fail()` in a stub is what the test ends with, and the client can be used again."""
+    client, functions = make()
+    for _ in range(2):
+        stubs = {**ASK, "run": lambda *_: outcome("told")}
+        with (
+            pytest.raises(outcome.Exception, match="told"),
+            inngest_engine(client, functions, stubs=stubs) as engine,
+        ):
+            engine.run_sync(GO, functions[0])
+
+
 @pytest.mark.anyio
 async def test_opening_that_fails_leaves_nothing(
     inngest_engine: MakeEngine, tmp_path: pathlib.Path

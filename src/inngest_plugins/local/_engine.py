@@ -186,8 +186,10 @@ class LocalEngine:
     async def __aexit__(self, *exc: object) -> None:
         session, self._session = self._opened(), None
         self._embedding.close()
-        await session.close()
-        session.store.close()
+        try:
+            await session.close()
+        finally:
+            session.store.close()
 
     # Starting runs
 

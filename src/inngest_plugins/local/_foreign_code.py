@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -36,6 +36,20 @@ def ends_the_process(error: BaseException) -> bool:
     return any(isinstance(member, BaseException) and ends_the_process(member) for member in members)
 
 
+async def outcome_of(call: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """Await foreign code; returns its result and what it raised, except that it was cancelled.
+
+    A task that raises `SystemExit` or `KeyboardInterrupt` stops the event loop at once, and nothing
+    that is open there is closed.
+    """
+    try:
+        return await call, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error
+
+
 async def isolated(call: Coroutine[Any, Any, T]) -> T:
     """Await foreign code in a task of its own.
 
@@ -45,21 +59,21 @@ async def isolated(call: Coroutine[Any, Any, T]) -> T:
         CrashedError: It raised anything, or was cancelled from inside.
         BaseException: It raised what is meant for the whole process, see `ends_the_process`.
     """
-    task = asyncio.ensure_future(call)
+    task = asyncio.ensure_future(outcome_of(call))
     try:
         await asyncio.wait({task})
     except asyncio.CancelledError:
         task.cancel()
         with anyio.CancelScope(shield=True):
             await asyncio.wait({task})
-        if not task.cancelled() and (ended := task.exception()) and ends_the_process(ended):
+        if not task.cancelled() and (ended := task.result()[1]) and ends_the_process(ended):
             raise ended from None
         raise
     if task.cancelled():
         raise CrashedError(asyncio.CancelledError())
-    error = task.exception()
+    result, error = task.result()
     if error is None:
-        return task.result()
+        return cast("T", result)
     if ends_the_process(error):
         raise error
     raise CrashedError(error)

@@ -136,9 +136,13 @@ class Session:
 
     async def close(self) -> None:
         """Stop working and give the client back."""
-        await self.driver.stop()
-        self._settings.broker.close()
-        self._exits.close()
+        try:
+            # Also where whoever closes is being cancelled: what is in flight uses the client.
+            with anyio.CancelScope(shield=True):
+                await self.driver.stop()
+        finally:
+            self._settings.broker.close()
+            self._exits.close()
 
     async def started(self, ids: list[str], function_id: str, within: float | None) -> RunState:
         """Wait for the run of a function that the received events start (batches take time)."""

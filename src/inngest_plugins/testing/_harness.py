@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import typing
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import inngest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -15,6 +15,7 @@ from inngest_plugins.core import HookRecord, PluginsError, Stack, record_hooks
 from inngest_plugins.core.sdk.assignments import replace_middleware
 from inngest_plugins.local import Clock, LocalEngine, Run
 from inngest_plugins.local._arguments import check_seconds
+from inngest_plugins.local._foreign_code import outcome_of
 
 from ._step_double import StepCall, StepDoubles
 from ._stubs import StubBook, Stubs
@@ -32,6 +33,7 @@ with warnings.catch_warnings():
 
 AnyFunction = inngest.Function[typing.Any]
 Events: typing.TypeAlias = inngest.Event | Sequence[inngest.Event]
+T = typing.TypeVar("T")
 
 
 class UnusedStubError(PluginsError, AssertionError):
@@ -240,26 +242,39 @@ class Harness:
         timeout: float | None = None,
     ) -> Run:
         """`run` inside of ``with``."""
-        return self._opened().call(self.run, events, function, timeout)
+        return self._await(self.run, events, function, timeout)
 
     def send_sync(self, events: Events) -> list[str]:
         """`send` inside of ``with``."""
-        return self._opened().call(self.send, events)
+        return self._await(self.send, events)
 
     def settle_sync(self, timeout: float | None = None) -> None:
         """`settle` inside of ``with``."""
-        self._opened().call(self.settle, timeout)
+        self._await(self.settle, timeout)
 
     def idle_sync(self) -> None:
         """`idle` inside of ``with``."""
-        self._opened().call(self.idle)
+        self._await(self.idle)
 
     def cancel_sync(self, run: Run) -> None:
         """`cancel` inside of ``with``."""
-        self._opened().call(self.cancel, run)
+        self._await(self.cancel, run)
 
     def _limit(self, timeout: float | None) -> float | None:
         return self._timeout if timeout is None else timeout
+
+    def _await(
+        self, call: Callable[..., Coroutine[typing.Any, typing.Any, T]], *args: typing.Any
+    ) -> T:
+        """Await a call in the engine's thread, and raise in this one what it raises.
+
+        `pytest.fail()` and the like would end that thread instead of the test.
+        """
+        portal = self._opened()
+        result, error = portal.call(lambda: outcome_of(call(*args)))
+        if error is not None:
+            raise error
+        return typing.cast("T", result)
 
     def _opened(self) -> BlockingPortal:
         if self._portal is None:

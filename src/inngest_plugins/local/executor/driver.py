@@ -196,8 +196,15 @@ class Driver:
         except BaseException as error:
             task = asyncio.current_task()
             is_ours = self._is_stopping or task in self._cancelled
-            if ends_the_process(error) or (isinstance(error, asyncio.CancelledError) and is_ours):
+            if isinstance(error, asyncio.CancelledError) and is_ours:
                 raise
+            if ends_the_process(error):
+                if not self._watchers:
+                    raise
+                # Raised where somebody waits, who can close the engine. From a task it could stop
+                # the event loop at once.
+                self._break(error)
+                return
             _uncancel()
             self._give_up(job, error)
 
