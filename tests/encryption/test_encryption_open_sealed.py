@@ -143,6 +143,34 @@ async def test_other_keys_leave_it_sealed(make_app: MakeApp, tmp_path: Path) -> 
         assert typo.opened.reason == typo.reason
 
 
+class Odd(BaseException):
+    """What the SDK does not catch, so that it escapes the app."""
+
+
+@pytest.mark.parametrize("where", ["body", "step"])
+async def test_what_escapes_the_app_is_named_by_its_class(
+    make_app: MakeApp, where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing seals it: neither the journal nor the log, which others collect, has its text."""
+    app = make_app()
+
+    async def handler() -> None:
+        raise Odd(f"no money on {CANARY}")
+
+    @app.function("odd", "shop/odd", retries=0)
+    async def odd(ctx: inngest.Context) -> None:
+        await (handler() if where == "body" else ctx.step.run("charge", handler))
+
+    caplog.set_level("INFO")
+    async with app.engine(journal=tmp_path / "runs.sqlite") as engine:
+        run = await engine.run(event("odd"))
+    assert "The app raised Odd (" in run.reason
+    assert "Odd" in caplog.text
+    assert CANARY not in caplog.text
+    assert CANARY not in sealed_text(run)
+    assert not any(CANARY.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+
 async def test_a_value_is_opened_at_its_place_only(make_app: MakeApp) -> None:
     """A result that stands where it was not written for stays sealed, as for the function."""
     app = shop(make_app)

@@ -262,6 +262,10 @@ class Session:
         raw = unwrap(status, headers, body)
         if not crash:
             return raw
+        if self._settings.opener.is_secret(run.function_id):
+            # The text may quote a payload. It belongs neither into the journal, as the run's
+            # reason, nor to what collects logs.
+            crash = f"{crash.partition(':')[0]} (logging at level DEBUG shows its text)"
         _logger.error("run %s: the app raised outside of its functions: %s", run.id, crash)
         return dataclasses.replace(raw, crash=crash)
 

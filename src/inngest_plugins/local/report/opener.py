@@ -46,15 +46,27 @@ class Opener:
             return OpenerOfRun(Stack(), SealedPlace("output", ""))
         app_id = self._client.app_id
         local_id = function_id.removeprefix(f"{app_id}-")
+        stack = self._stack_of(self._client, function_id)
+        return OpenerOfRun(stack, SealedPlace("output", app_id, local_id, run_id))
+
+    def is_secret(self, function_id: str) -> bool:
+        """Whether a plugin keeps a function's payloads secret, so that no text may quote them.
+
+        Args:
+            function_id: The full id, ``"<app>-<function>"``.
+        """
+        client = self._client
+        return client is not None and self._stack_of(client, function_id).secret_payloads
+
+    def _stack_of(self, client: inngest.Inngest, function_id: str) -> Stack:
         function = self._functions.get(function_id)
         if function is None:
             function = self._functions.get(function_id.removesuffix(_ON_FAILURE))
         try:
-            stack = Stack.of(self._client, function)
+            return Stack.of(client, function)
         except RegistrationError:
             # The run has failed with it; what it left can be shown all the same.
-            stack = Stack()
-        return OpenerOfRun(stack, SealedPlace("output", app_id, local_id, run_id))
+            return Stack()
 
 
 class OpenerOfRun:
