@@ -13,6 +13,7 @@ from tests.ai.ai_rig import App, attempt_values, run_values
 
 from inngest_plugins.ai import (
     AIPlugin,
+    ModelCall,
     ModelUsage,
     Price,
     UsageContextError,
@@ -252,6 +253,12 @@ async def test_an_unknown_price_is_unknown_and_not_zero(caplog: pytest.LogCaptur
     assert len(said) == 1
     assert "no-such-model" in said[0]
     assert "prices=" in said[0]
+
+
+def test_a_cache_beside_the_input_costs_no_less_than_nothing() -> None:
+    """As some APIs report it: more tokens from the cache than there are in the input."""
+    call = ModelCall(model="m", input_tokens=1, output_tokens=0, cache_read_tokens=1_000_000)
+    assert Price(input=10, output=1, cache_read=2).cost(call) == Decimal(2)
 
 
 async def test_cached_tokens_are_priced_as_cached() -> None:

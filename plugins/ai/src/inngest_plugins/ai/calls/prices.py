@@ -62,7 +62,8 @@ class Price:
             return None
         read = self.input if self.cache_read is None else self.cache_read
         write = self.input if self.cache_write is None else self.cache_write
-        fresh = call.input_tokens - call.cache_read_tokens - call.cache_write_tokens
+        # Some APIs report the cache's part beside the input, and not as a part of it.
+        fresh = max(0, call.input_tokens - call.cache_read_tokens - call.cache_write_tokens)
         parts = (
             (fresh, self.input),
             (call.cache_read_tokens, read),

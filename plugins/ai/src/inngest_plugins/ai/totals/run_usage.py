@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from inngest_plugins.ai.calls.attempt import BY_HAND, Attempt
@@ -121,8 +122,7 @@ class RunUsage:
                 "counted: wait for streams and tasks in the step that starts them",
                 self.call.run_id,
             )
-        cost, self._price_source[call.model] = self._prices.cost(call)
-        call = replace(call, cost_usd=cost)
+        call = replace(call, cost_usd=self._cost(call, raises=source == BY_HAND))
         if attempt is self._body and source == BY_HAND:
             if not attempt.is_of_step(call, source):
                 self._record_in_body(call)
@@ -132,6 +132,23 @@ class RunUsage:
             for listener in self._listeners:
                 listener(call)
         return call
+
+    def _cost(self, call: ModelCall, *, raises: bool) -> Decimal | None:
+        """Return what a call costs. Its tokens count also where the team's function fails."""
+        try:
+            cost, self._price_source[call.model] = self._prices.cost(call)
+        except Exception as err:
+            if raises:
+                raise
+            self.warn_once(
+                "price",
+                "run %s: AIPlugin(prices=<function>) cannot tell the price of a call to %r: %s",
+                self.call.run_id,
+                call.model,
+                safe_text(err),
+            )
+            return None
+        return cost
 
     def on_call(self, listener: Any) -> None:
         """Call this function with each call that is counted.
