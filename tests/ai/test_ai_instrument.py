@@ -206,13 +206,15 @@ async def test_other_requests_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"model": "gpt-5", "usage": {', b'{"model": "gpt-5"}' + b" " * 5000]
+    "body",
+    [b'{"model": "gpt-5", "usage": {', b'{"model": "gpt-5"}' + b" " * 15_000, b"[" * 12_000],
+    ids=["cut off", "too long", "too deep"],
 )
 async def test_an_answer_that_cannot_be_read_passes_by(
     body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is cut off, or longer than is kept; the caller gets it whole."""
-    monkeypatch.setattr(exchange, "_MOST_BYTES", 4096)
+    """Cut off, longer than is kept, or deeper than Python reads; the caller gets it whole."""
+    monkeypatch.setattr(exchange, "_MOST_BYTES", 14_000)
     headers = {"content-type": "application/json"}
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body, headers=headers))
     http = instrument(httpx.AsyncClient(transport=transport))

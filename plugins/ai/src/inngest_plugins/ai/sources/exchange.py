@@ -86,5 +86,5 @@ class Exchange:
 def _decoded(text: bytes) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
