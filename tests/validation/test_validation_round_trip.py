@@ -108,6 +108,11 @@ class Point:
     x: float
 
 
+class Strings(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+    x: float
+
+
 class Hostile(BaseModel):
     a: int = Field(default=0, exclude=True)
 
@@ -159,6 +164,10 @@ class TestNew:
             (Loose(any=SecretStr(CARD)), "/any"),
             (Loose(any=b"x"), "/any"),
             (Loose(any=math.nan), "/any"),
+            (Loose(any={"a": [1, -math.inf]}), "/any/a/1"),
+            (Point(math.inf), "/x"),
+            (Point(math.nan), "/x"),
+            (Strings(x=math.inf), "/x"),
         ],
     )
     def test_what_is_not_read_back_equal_is_refused(self, value: Any, pointer: str) -> None:

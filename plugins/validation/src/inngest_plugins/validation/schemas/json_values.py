@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -189,6 +190,23 @@ def _class_of(value: object) -> str:
 Path = tuple["str | int", ...]
 
 _MISSING = object()
+
+
+def not_finite(value: object) -> Path | None:
+    """The place of a NaN or an infinity, which JSON cannot say, in what JSON is written from."""
+    todo: list[tuple[Path, Any]] = [((), value)]
+    while todo:
+        path, node = todo.pop()
+        if isinstance(node, float):
+            if not math.isfinite(node):
+                return path
+        elif isinstance(node, dict):
+            members = cast("dict[object, Any]", node)
+            todo.extend(((*path, _name(key)), each) for key, each in members.items())
+        elif isinstance(node, list):
+            items: list[Any] = node
+            todo.extend(((*path, index), each) for index, each in enumerate(items))
+    return None
 
 
 def difference(original: object, read: object) -> Path | None:

@@ -14,7 +14,15 @@ from pydantic_core import core_schema, to_json
 
 from .core_schema import Path, any_strict, lossy_fields, runs_user_code, secret_fields
 from .graph import SchemaGraph
-from .json_values import deeper_than, detached, difference, is_plain, json_form, revealed
+from .json_values import (
+    deeper_than,
+    detached,
+    difference,
+    is_plain,
+    json_form,
+    not_finite,
+    revealed,
+)
 from .schema import (
     CompiledSchema,
     Rejection,
@@ -203,7 +211,9 @@ class PydanticSchema(CompiledSchema[T], Generic[T]):
         declared = self._names if mask_keys else None
         written = self._written(parsed, declared)
         read = self.parse(written, mask_keys=mask_keys)
-        place = difference(parsed, read)
+        place = not_finite(written)
+        if place is None:
+            place = difference(parsed, read)
         if place is not None:
             expected = "a value that is read back from its JSON form as it was"
             raise Rejection.of("round_trip", expected, pointer_to(place, declared))
