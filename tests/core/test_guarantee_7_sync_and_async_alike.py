@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -468,3 +469,64 @@ def test_a_task_that_a_hook_leaves_behind_enters_nothing(setting: str) -> None:
 async def _within(seconds: float, work: Callable[[], T]) -> T:
     with anyio.fail_after(seconds):
         return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+@pytest.mark.anyio
+async def test_nobody_goes_ahead_of_an_async_on_register() -> None:
+    """What comes while a plugin is being registered waits; one that is interrupted begins anew."""
+    begun: list[asyncio.Event] = []
+    go_on = asyncio.Event()
+    log: list[str] = []
+
+    class Registering(Plugin):
+        async def on_register(self, client: inngest.Inngest) -> None:
+            begun[-1].set()
+            # Sends that belong to it do not wait for it.
+            await client.send(inngest.Event(name="shop/first"))
+            await go_on.wait()
+            log.append("registered")
+
+        def before_send_events(self, send: Send) -> None:
+            log.append(send.events[0].name)
+
+    client = make_client(Registering())
+    with Engine().serving(client), anyio.fail_after(10):
+        begun.append(asyncio.Event())
+        first = asyncio.create_task(client.send(inngest.Event(name="shop/a")))
+        await begun[-1].wait()
+        others = [asyncio.create_task(client.send(inngest.Event(name="shop/b"))) for _ in range(2)]
+        begun.append(asyncio.Event())
+        first.cancel()
+        await begun[-1].wait()
+        go_on.set()
+        await asyncio.gather(*others)
+    assert first.cancelled()
+    assert log[-3:] == ["registered", "shop/b", "shop/b"]
+    assert set(log[:-3]) <= {"shop/first"}
+
+
+def test_nobody_goes_ahead_of_an_on_register_in_another_thread() -> None:
+    """A sync send waits for the thread that registers the plugin."""
+    has_begun, go_on = threading.Event(), threading.Event()
+    log: list[str] = []
+
+    class Registering(Plugin):
+        def on_register(self, client: inngest.Inngest) -> None:
+            has_begun.set()
+            go_on.wait()
+            log.append("registered")
+
+        def before_send_events(self, send: Send) -> None:
+            log.append(send.events[0].name)
+
+    client = make_client(Registering())
+    with Engine().serving(client), concurrent.futures.ThreadPoolExecutor(2) as threads:
+        first = threads.submit(client.send_sync, inngest.Event(name="shop/a"))
+        has_begun.wait()
+        second = threads.submit(client.send_sync, inngest.Event(name="shop/a"))
+        # Without the wait for the first one it would be done by now.
+        concurrent.futures.wait([second], timeout=0.1)
+        go_on.set()
+        first.result()
+        second.result()
+    assert log == ["registered", "shop/a", "shop/a"]

@@ -13,7 +13,7 @@ from inngest_plugins.core.base.sync_async import Portal, advance, resume, run_as
 from inngest_plugins.core.data.call import Call, current_branch, current_call, current_step
 from inngest_plugins.core.data.records import recorder
 from inngest_plugins.core.data.send import Send
-from inngest_plugins.core.request.composition import compose, unmet
+from inngest_plugins.core.request.composition import compose
 from inngest_plugins.core.request.dispatch import Dispatcher
 from inngest_plugins.core.request.lifecycle import CallSession
 from inngest_plugins.core.request.sends import SendRefused, SendSession, copied
@@ -274,7 +274,7 @@ async def _send(
     session = _open_send(client, stack, portal=None)
     token = sending.set(session)
     try:
-        await run_async(session.meet(unmet(client, stack)))
+        await run_async(session.meet())
         return await original(client, copied(events))
     except SendRefused as err:
         refused = err.error
@@ -310,7 +310,7 @@ def _send_sync(
     session = _open_send(client, stack, portal=portal)
     token = sending.set(session)
     try:
-        portal.run(session.meet(unmet(client, stack)))
+        portal.run(session.meet())
         return original(client, copied(events))
     except SendRefused as err:
         refused = err.error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ _of_client: weakref.WeakKeyDictionary[inngest.Inngest, Composition] = weakref.We
 _of_function: weakref.WeakKeyDictionary[inngest.Function[Any], tuple[Composition, Composition]] = (
     weakref.WeakKeyDictionary()
 )
-_met: weakref.WeakKeyDictionary[inngest.Inngest, set[int]] = weakref.WeakKeyDictionary()
-_meeting = threading.Lock()
 
 
 def compose(client: inngest.Inngest, function: inngest.Function[Any] | None = None) -> Composition:
@@ -97,21 +94,6 @@ def leads(entry: ListEntry, client: inngest.Inngest) -> bool:
         if isinstance(other, ListEntry):
             return other is entry
     return False
-
-
-def unmet(client: inngest.Inngest, stack: Stack) -> Sequence[StackEntry]:
-    """Return the plugins of the stack that are new to this client, and mark them as known."""
-    with _meeting:
-        met = _met.setdefault(client, set())
-        new = [plugin for plugin in stack.plugins if id(plugin) not in met]
-        met.update(id(plugin) for plugin in new)
-    return new
-
-
-def forget(client: inngest.Inngest, plugin: StackEntry) -> None:
-    """Let a plugin register again with the client: it failed."""
-    with _meeting:
-        _met.get(client, set()).discard(id(plugin))
 
 
 def _composed(middleware: Sequence[Any]) -> Composition:

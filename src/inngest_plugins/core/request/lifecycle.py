@@ -16,7 +16,6 @@ from inngest_plugins.core.data.step import Step
 from inngest_plugins.core.sdk import door, ops
 from inngest_plugins.core.stack.stack import BoundHook, Stack
 
-from .composition import forget, unmet
 from .contexts import Contexts
 from .course import Course, Stage
 from .dispatch import ALL, Dispatcher, Rest, Sequence
@@ -201,10 +200,11 @@ class CallSession:
         stack = self._stack
         fire = self._dispatcher.fire
         args = (call,)
-        if hooks := stack.hooks["on_register"]:
-            new = unmet(call.client, stack)
-            met = tuple(bound for bound in hooks if bound.owner in new)
-            yield from fire(met, (call.client,), self._failed_meeting)
+        if stack.hooks["on_register"]:
+            from .meeting import meet
+
+            is_async = call.is_async
+            yield from meet(call.client, stack, self._dispatcher, self._failed, is_async=is_async)
         outer_hooks, inner_hooks = stack.parts["transform_input"]
         self._course.reach = stack.outer_count
         if outer_hooks:
@@ -216,11 +216,6 @@ class CallSession:
             yield from fire(inner_hooks, args, self._failed_entering)
         yield from self._course.begin_replay()
         self._raise_failure()
-
-    def _failed_meeting(self, bound: BoundHook, err: Exception) -> None:
-        if bound.closed:
-            forget(self.call.client, bound.owner)
-        self._failed(bound, err)
 
     def _failed_entering(self, bound: BoundHook, err: Exception) -> None:
         self._failed(bound, err)

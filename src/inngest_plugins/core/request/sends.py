@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from typing import Any
 
 import inngest
@@ -10,9 +10,8 @@ import inngest
 from inngest_plugins.core.base.safe_text import class_name, safe_text
 from inngest_plugins.core.base.sync_async import Portal, start_async
 from inngest_plugins.core.data.send import Send
-from inngest_plugins.core.stack.stack import BoundHook, StackEntry
+from inngest_plugins.core.stack.stack import BoundHook
 
-from .composition import forget
 from .dispatch import Dispatcher, Sequence
 
 
@@ -70,14 +69,15 @@ class SendSession:
         """The events were not sent; run `after_send_events` where its opening hook ran."""
         yield from self.after(ids=[], error=f"{class_name(error)}: {safe_text(error)}")
 
-    def meet(self, plugins: Iterable[StackEntry]) -> Sequence:
+    def meet(self) -> Sequence:
         """Run `on_register` of plugins that are new to the client."""
-        for plugin in plugins:
-            hooks = self.send.stack.hooks["on_register"]
-            yield from self._dispatcher.fire(
-                tuple(bound for bound in hooks if bound.owner is plugin),
-                (self.send.client,),
-                self._failed_meeting,
+        send = self.send
+        if send.stack.hooks["on_register"]:
+            from .meeting import meet
+
+            is_async = self.portal is None
+            yield from meet(
+                send.client, send.stack, self._dispatcher, self._failed, is_async=is_async
             )
 
     def _before(self, events: list[inngest.Event]) -> Sequence:
@@ -94,11 +94,6 @@ class SendSession:
             raise SendRefused(err) from None
         if self.send.events is not events:
             events[:] = self.send.events
-
-    def _failed_meeting(self, bound: BoundHook, err: Exception) -> None:
-        if bound.closed:
-            forget(self.send.client, bound.owner)
-        self._failed(bound, err)
 
     def _failed_before(self, bound: BoundHook, err: Exception) -> None:
         if bound.closed:
