@@ -116,3 +116,43 @@ async def test_fields_that_a_model_leaves_out_are_deleted(app: App) -> None:
         return [before, metadata.current()]
 
     assert (await app.run()).output == [{"note": "x"}, {}]
+
+
+class Lossy(pydantic.BaseModel):
+    """Fields whose recorded form is not the value."""
+
+    done: int = 0
+    token: pydantic.SecretStr = pydantic.SecretStr("")
+    tokens: dict[str, list[pydantic.SecretStr]] = {}
+    rows: int = pydantic.Field(default=0, serialization_alias="out", validation_alias="in")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("token", pydantic.SecretStr("s3cret"), "Lossy.token holds a secret"),
+        ("tokens", {"a": [pydantic.SecretStr("s3cret")]}, "Lossy.tokens holds a secret"),
+        ("rows", 5, "Lossy.rows is written as 'out', and not read from there"),
+    ],
+)
+async def test_what_would_be_recorded_as_something_else_is_refused(
+    app: App, field: str, value: Any, message: str
+) -> None:
+    """No stars and no default in place of the value; the model's other fields can be recorded."""
+
+    @app.function()
+    async def fn(ctx: inngest.Context) -> Any:
+        view = metadata.typed(Lossy)
+        view.update(done=1)
+        with pytest.raises(MetadataValueError, match=message):
+            view.update(**{field: value})
+        with pytest.raises(MetadataValueError, match=message):
+            view.set(Lossy().model_copy(update={field: value}))
+        with pytest.raises(MetadataValueError, match=message), view.edit() as edited:
+            setattr(edited, field, value)
+        with view.edit() as edited:
+            edited.done += 1
+        return metadata.current()
+
+    run = await app.run()
+    assert run.output == {"done": 2}, run.reason

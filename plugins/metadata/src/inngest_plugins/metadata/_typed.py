@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 import pydantic
@@ -51,20 +51,22 @@ class TypedView(Generic[ModelT]):
 
     def set(self, value: ModelT) -> Self:
         """Record all fields of a model."""
-        self._write(_dump(self._validate(_dump(value))))
+        asked = _dump(value)
+        read = self._validate(asked)
+        self._refuse_lost(value, read, asked)
+        self._write(_dump(read))
         return self
 
     def update(self, **changes: object) -> Self:
         """Record some fields, given by field name, if the whole still fits the model."""
         before = _dump(self.get())
-        value = self.get()
         unknown = sorted(set(changes) - set(self._model.model_fields))
         if unknown:
             raise MetadataValueError(
                 f"metadata: {self._model.__name__} has no field {', '.join(map(repr, unknown))}"
             )
-        updated = _dump(value.model_copy(update=dict(changes)))
-        self._changed(before, _dump(self._validate(updated)), always=self._names(changes))
+        updated = self.get().model_copy(update=dict(changes))
+        self._changed(before, updated, always=self._names(changes))
         return self
 
     @contextlib.contextmanager
@@ -76,22 +78,44 @@ class TypedView(Generic[ModelT]):
         value = self.get()
         before = _dump(value)
         yield value
-        self._changed(before, _dump(self._validate(_dump(value))), always=())
+        self._changed(before, value, always=())
 
-    def _changed(self, before: Document, after: Document, *, always: tuple[str, ...]) -> None:
+    def _changed(self, before: Document, value: ModelT, *, always: tuple[str, ...]) -> None:
+        asked = _dump(value)
+        read = self._validate(asked)
+        after = _dump(read)
+
+        def is_new(key: str, item: Json) -> bool:
+            return key in always or key not in before or not same(before[key], item)
+
+        self._refuse_lost(value, read, [key for key, item in asked.items() if is_new(key, item)])
         recorded = self._through.current(kind=self._kind)
         gone = [key for key in before if key not in after and key in recorded]
         if gone:
             self._through.delete(*map(_literal, gone), kind=self._kind)
-        self._write(
-            {
-                key: value
-                for key, value in after.items()
-                if key in always or key not in before or not same(before[key], value)
-            }
-        )
+        self._write({key: item for key, item in after.items() if is_new(key, item)})
 
-    def _names(self, changes: Mapping[str, object]) -> tuple[str, ...]:
+    def _refuse_lost(self, value: ModelT, read: ModelT, written: Collection[str]) -> None:
+        """Refuse fields that would not be read back as they are: what is written hides them."""
+        for name, item in value.model_dump(warnings=False).items():
+            if name not in self._model.model_fields:
+                continue
+            (key,) = self._names([name])
+            if key not in written:
+                continue
+            field = f"metadata: {self._model.__name__}.{name}"
+            if _hides(item):
+                raise MetadataValueError(
+                    f"{field} holds a secret, which is shown as stars and recorded as that: "
+                    "metadata is there to be seen, so record nothing secret"
+                )
+            if name not in read.model_fields_set and getattr(read, name) != getattr(value, name):
+                raise MetadataValueError(
+                    f"{field} is written as {key!r}, and not read from there: give it one alias "
+                    "for both"
+                )
+
+    def _names(self, changes: Iterable[str]) -> tuple[str, ...]:
         fields = self._model.model_fields
         return tuple(
             fields[name].serialization_alias or fields[name].alias or name for name in changes
@@ -121,6 +145,18 @@ class TypedView(Generic[ModelT]):
 def _dump(value: pydantic.BaseModel) -> Document:
     # A model_copy with a value of another type warns here; the validation that follows refuses it.
     return value.model_dump(mode="json", by_alias=True, warnings=False)
+
+
+def _hides(value: object) -> bool:
+    """Return whether a field's value holds a `SecretStr` or its kin, unless that is empty."""
+    if isinstance(value, Mapping):
+        members: Mapping[object, object] = value
+        return any(_hides(each) for pair in members.items() for each in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        items: Iterable[object] = value
+        return any(map(_hides, items))
+    reveal = getattr(type(value), "get_secret_value", None)
+    return callable(reveal) and bool(reveal(value))
 
 
 def _literal(key: str) -> str:
