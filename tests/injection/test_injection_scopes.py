@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import anyio
 import inngest
 import pytest
 import svcs
@@ -381,6 +382,70 @@ async def test_threads_ask_with_the_context(app: App) -> None:
     assert run.output == 1, run.reason
     assert len(app.count.opened) == 1
     assert app.count.leaked == 0
+
+
+class Slow:
+    """Takes until somebody lets it go on."""
+
+
+async def test_a_thread_and_a_task_ask_at_once(async_app: App) -> None:
+    """What a thread is opening is not opened again by a task that asks meanwhile."""
+    begun, go_on = threading.Event(), threading.Event()
+    opened: list[Slow] = []
+
+    def open_slow() -> Slow:
+        opened.append(Slow())
+        if len(opened) == 1:
+            begun.set()
+            go_on.wait()
+        return opened[-1]
+
+    async_app.registry.register_factory(Slow, open_slow)
+
+    @async_app.function()
+    async def fn(ctx: inngest.Context) -> bool:
+        in_thread = asyncio.create_task(asyncio.to_thread(get, Slow))
+        await asyncio.to_thread(begun.wait)
+        in_task = asyncio.create_task(aget(Slow))
+        await asyncio.sleep(0)
+        go_on.set()
+        return await in_task is await in_thread
+
+    run = await async_app.run()
+    assert run.output is True, run.reason
+    assert len(opened) == 1
+
+
+async def test_factories_ask_from_threads_and_from_the_loop(async_app: App) -> None:
+    """A factory may ask for what it needs in a thread, and one in a thread in the event loop."""
+    loop = asyncio.get_running_loop()
+
+    class ByThread:
+        pass
+
+    class ByLoop:
+        pass
+
+    async def by_thread() -> ByThread:
+        await asyncio.to_thread(get, Session)
+        return ByThread()
+
+    def by_loop() -> ByLoop:
+        asyncio.run_coroutine_threadsafe(aget(Session), loop).result()
+        return ByLoop()
+
+    async_app.registry.register_factory(ByThread, by_thread)
+    async_app.registry.register_factory(ByLoop, by_loop)
+
+    @async_app.function()
+    async def fn(ctx: inngest.Context) -> None:
+        await asyncio.gather(aget(ByThread), asyncio.to_thread(get, ByLoop))
+
+    with anyio.fail_after(10):
+        run = await async_app.run()
+    assert run.status == "Completed", run.reason
+    assert len(async_app.count.opened) == 1
+    assert async_app.count.leaked == 0
 
 
 async def test_a_task_that_outlives_its_step_is_refused(async_app: App) -> None:

@@ -69,12 +69,22 @@ class Scope:
 
     def get(self, services: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return services, opened by sync factories where they are not open yet."""
+        if _opening.get() is self:
+            # A factory asks, in any thread: the lock is held for it.
+            return self._get(services)
         with self._lock:
-            container = self._opened(services)
-            self._check_sync(container, services)
-            with self._explained(services):
-                found = container.get(*services)
-            return self._give(services, found)
+            token = _opening.set(self)
+            try:
+                return self._get(services)
+            finally:
+                _opening.reset(token)
+
+    def _get(self, services: tuple[Any, ...]) -> tuple[Any, ...]:
+        container = self._opened(services)
+        self._check_sync(container, services)
+        with self._explained(services):
+            found = container.get(*services)
+        return self._give(services, found)
 
     async def aget(self, services: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return services, opened by sync or async factories where they are not open yet."""
@@ -86,11 +96,21 @@ class Scope:
         if self._async_lock is None:
             self._async_lock = asyncio.Lock()
         async with self._async_lock:
+            lock = await self._hold_lock()
             token = _opening.set(self)
             try:
                 return await self._aget(services)
             finally:
                 _opening.reset(token)
+                lock.release()
+
+    async def _hold_lock(self) -> threading.RLock:
+        """Keep other threads from opening; one that is opening something finishes first."""
+        lock = self._lock
+        while not lock.acquire(blocking=False):
+            # Not in this thread: what the other one opens may need this event loop.
+            await anyio.to_thread.run_sync(_wait_for, lock, abandon_on_cancel=True)
+        return lock
 
     async def _aget(self, services: tuple[Any, ...]) -> tuple[Any, ...]:
         container = self._opened(services)
