@@ -110,6 +110,24 @@ def test_with_the_app_there_are_limits(
     engine.dispose()
 
 
+def test_what_an_event_says_reaches_the_terminal_escaped(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The value of a key is part of an account's name, which is listed as it can be given back."""
+    url = f"sqlite:///{tmp_path / 'budgets.db'}"
+    engine = sa.create_engine(url)
+    store = SQLAlchemyBudgetStore(engine)
+    account = "tenants/2026-05-01/key=\x1b[2Jacme"
+    store.settle(account, spent=5, reservations=(), seconds=600)
+    assert main(["ai", "budgets", "--url", url]) == 0
+    listed = table(capsys.readouterr().out)[1][0]
+    assert listed == "tenants/2026-05-01/key=\\u001b[2Jacme"
+    assert main(["ai", "reset", listed, "--url", url]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    assert store.balance(account).spent == 0
+    engine.dispose()
+
+
 BARE = """
 import inngest
 from inngest_plugins.ai import AIPlugin, Budget
@@ -141,6 +159,8 @@ own, three = client_with(AIPlugin(budgets=[Budget(tokens=1, per="day", store=Sto
         (["--url", "nodb://user:secret@host"], "NoSuchModuleError"),
         (["--url", "sqlite:////no/such/secret/folder/x.db"], "could not be used"),
         (["--url", "redis://:secret@127.0.0.1:1"], "RedisBudgetStore could not be used"),
+        (["--url", "redis://host:secret"], "no URL of Redis"),
+        (["--url", "sqlite+aiosqlite:///secret.db"], "async driver aiosqlite: name a sync one"),
         (["{app}:without"], "AIPlugin"),
         (["{app}:of_runs"], "no budget of the app has a store"),
         (["{app}:own"], "cannot list its accounts"),

@@ -55,7 +55,8 @@ def test_what_is_no_sync_client_or_engine_is_refused() -> None:
     for wrong in wrongs:
         with pytest.raises(TypeError, match="takes a sync client"):
             RedisBudgetStore(wrong)
-    wrongs = ["sqlite://", create_async_engine("sqlite+aiosqlite://")]
+    of_async_driver = sa.create_engine("sqlite+aiosqlite://")
+    wrongs = ["sqlite://", create_async_engine("sqlite+aiosqlite://"), of_async_driver]
     for wrong in wrongs:
         with pytest.raises(TypeError, match="takes a sync engine"):
             SQLAlchemyBudgetStore(wrong)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from inngest_plugins.cli import CliError, load_app
-from inngest_plugins.core import Stack, class_name
+from inngest_plugins.core import Stack, class_name, printable
 
 from ._plugin import AIPlugin
 from .budgets.budget import Budget
@@ -83,11 +83,14 @@ def reset_command(
     with _stores(app, url, prefix) as stores:
         for store, _ in stores:
             with _reaching(store):
-                if account not in _accounts_of(store):
+                # Listed is what a terminal can show of an account's name.
+                names = {printable(name): name for name in _accounts_of(store)}
+                name = names.get(printable(account))
+                if name is None:
                     continue
-                spent = store.balance(account).spent
-                store.settle(account, spent=-spent, reservations=(), seconds=_KEPT_SECONDS)
-            typer.echo(f"{account}: spent was {spent}, and is 0 now")
+                spent = store.balance(name).spent
+                store.settle(name, spent=-spent, reservations=(), seconds=_KEPT_SECONDS)
+            typer.echo(f"{printable(name)}: spent was {spent}, and is 0 now")
             return
     raise CliError(f"no store has the account {account!r}: see ai budgets", exit_code=1)
 
@@ -95,12 +98,14 @@ def reset_command(
 def _line(store: BudgetStore, account: str, budgets: Sequence[Budget]) -> tuple[str, ...]:
     balance = store.balance(account)
     found = [one for one in budgets if account.startswith(f"{one.name}/")]
+    # The value of a key comes from an event.
+    shown_account = printable(account)
     if not found:
-        return account, str(balance.spent), str(balance.reserved), "-", "-"
+        return shown_account, str(balance.spent), str(balance.reserved), "-", "-"
     budget = max(found, key=lambda one: len(one.name))
     amounts = (balance.spent, balance.reserved, budget.limit)
     shown = (_plain(budget.from_units(amount)) for amount in amounts)
-    return account, *shown, "tokens" if budget.usd is None else "USD"
+    return shown_account, *shown, "tokens" if budget.usd is None else "USD"
 
 
 def _plain(amount: Decimal) -> str:
@@ -159,7 +164,11 @@ def _store_at(url: str, prefix: str) -> Iterator[BudgetStore]:
     if url.startswith(_REDIS):
         import redis
 
-        client = redis.Redis.from_url(url)
+        try:
+            client = redis.Redis.from_url(url)
+        except ValueError:
+            # The message of the error may quote the URL.
+            raise CliError("--url is no URL of Redis that can be used here") from None
         try:
             yield RedisBudgetStore(client, prefix=prefix)
         finally:
@@ -175,6 +184,11 @@ def _store_at(url: str, prefix: str) -> Iterator[BudgetStore]:
         raise CliError(
             f"--url is no URL of Redis or SQLAlchemy that can be used here: {class_name(error)}"
         ) from None
+    if engine.dialect.is_async:
+        raise CliError(
+            f"--url names the async driver {engine.dialect.driver}: name a sync one, such as "
+            "postgresql+psycopg"
+        )
     try:
         yield SQLAlchemyBudgetStore(engine, create_tables=False)
     finally:

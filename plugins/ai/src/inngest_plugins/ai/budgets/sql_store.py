@@ -46,7 +46,8 @@ class SQLAlchemyBudgetStore:
         import sqlalchemy as sa
         from sqlalchemy.exc import DBAPIError
 
-        if not isinstance(engine, sa.Engine):
+        given: object = engine
+        if not isinstance(given, sa.Engine) or given.dialect.is_async:
             raise TypeError(
                 "SQLAlchemyBudgetStore(...) takes a sync engine, as in "
                 f"SQLAlchemyBudgetStore(sqlalchemy.create_engine(url)), not {class_name(engine)}"
