@@ -7,7 +7,7 @@ from typing import Any
 import inngest
 import pytest
 
-from inngest_plugins.metadata import MetadataClient, MetadataPlugin
+from inngest_plugins.metadata import Limits, MetadataClient, MetadataKeyError, MetadataPlugin
 
 CLIENT = inngest.Inngest(app_id="shop", is_production=False)
 
@@ -19,6 +19,9 @@ CLIENT = inngest.Inngest(app_id="shop", is_production=False)
         ({"limits": {"run_bytes": 1}}, TypeError, "takes Limits.* not dict"),
         ({"timeout": "5"}, ValueError, "timeout='5'.* seconds above 0"),
         ({"timeout": 0}, ValueError, "timeout=0.* seconds above 0"),
+        ({"timeout": True}, ValueError, "timeout=True.* seconds above 0"),
+        ({"timeout": float("nan")}, ValueError, "timeout=nan.* seconds above 0"),
+        ({"timeout": float("inf")}, ValueError, "timeout=inf.* seconds above 0"),
     ],
 )
 def test_an_option_of_the_wrong_kind_is_named(
@@ -44,3 +47,23 @@ def test_a_metadata_client_needs_a_client() -> None:
         wrong: Any = given
         with pytest.raises(TypeError, match=r"takes an inngest\.Inngest, not"):
             MetadataClient(wrong)
+
+
+@pytest.mark.parametrize("size", ["x", None, True, 1.5, -1, 0])
+def test_a_limit_is_a_number_of_bytes(size: Any) -> None:
+    """Where it is given: the plugin fails open, and nothing would be recorded."""
+    with pytest.raises(ValueError, match=r"Limits\(run_bytes=.*above 0"):
+        Limits(run_bytes=size)
+
+
+@pytest.mark.parametrize("wrong", [5, None, ["a"], "\ud800"])
+def test_names_of_the_wrong_kind_are_named(wrong: Any) -> None:
+    """Also those that have no hash, and texts that cannot be sent."""
+    writer = MetadataClient(CLIENT).run("01HZZZZZZZZZZZZZZZZZZZZZZZ")
+    with pytest.raises(MetadataKeyError, match="a metadata key "):
+        writer.set(wrong, 1)
+    with pytest.raises(MetadataKeyError, match="run id "):
+        MetadataClient(CLIENT).run(wrong)
+    if wrong is not None:
+        with pytest.raises(MetadataKeyError, match="a metadata kind "):
+            writer.set("a", 1, kind=wrong)

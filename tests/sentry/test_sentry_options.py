@@ -266,6 +266,7 @@ async def asynchronous(call: Call, outcome: Outcome | None, event: Any) -> Any:
         ({"caught_step_errors": "error"}, ValueError, "use one of 'warning', 'ignore'"),
         ({"send_decrypted": ("everything",)}, ValueError, "'exception_values'"),
         ({"send_decrypted": "payloads"}, TypeError, r"\('payloads',\)"),
+        ({"send_decrypted": None}, TypeError, r"send_decrypted=.*\('payloads',\)"),
         (
             {"send_payloads": "false"},
             TypeError,
@@ -281,6 +282,8 @@ async def asynchronous(call: Call, outcome: Outcome | None, event: Any) -> Any:
         ({"before_capture": lambda event: event}, TypeError, "and this one: too many positional"),
         ({"flush_timeout": "2"}, ValueError, "a number of seconds above 0"),
         ({"flush_timeout": 0}, ValueError, "seconds above 0"),
+        ({"flush_timeout": float("nan")}, ValueError, "flush_timeout=nan.*seconds above 0"),
+        ({"flush_timeout": float("inf")}, ValueError, "flush_timeout=inf.*seconds above 0"),
         ({"flush_timeout": True}, ValueError, "seconds above 0"),
     ],
 )

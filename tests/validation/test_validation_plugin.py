@@ -799,6 +799,17 @@ class TestPluginOptions:
         assert "shop/order.placed" in ValidationPlugin({"shop/order.placed": Order}).registry
         assert "shop/x" in ValidationPlugin({"shop/*": True}).registry
 
+    @pytest.mark.parametrize("given", [[], {}, "skip"])
+    def test_on_invalid_is_one_of_two(self, given: Any) -> None:
+        """Also what has no hash is named."""
+        with pytest.raises(ValueError, match="on_invalid is"):
+            ValidationPlugin(on_invalid=given)
+
+    def test_an_empty_path_is_no_folder(self) -> None:
+        """An empty setting does not read the working directory."""
+        with pytest.raises(ValueError, match="the path of no folder"):
+            ValidationPlugin("")
+
     def test_contradictions_are_refused(self) -> None:
         """Both events and a registry, or an unknown on_invalid, are errors of the constructor."""
         with pytest.raises(ValueError, match="not both"):

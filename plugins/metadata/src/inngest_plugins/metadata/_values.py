@@ -55,6 +55,15 @@ class Limits:
     key_bytes: int = 256
     kind_bytes: int = 128
 
+    def __post_init__(self) -> None:
+        """Refuse what is no size; the plugin fails open, so that it would otherwise not show."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+                raise ValueError(
+                    f"Limits({field.name}={value!r}) must be a number of bytes above 0"
+                )
+
 
 def checked_limits(owner: str, limits: object, timeout: object) -> Limits:
     """Check the two options that `MetadataPlugin` and `MetadataClient` share.
@@ -72,18 +81,27 @@ def checked_limits(owner: str, limits: object, timeout: object) -> Limits:
         raise TypeError(
             f"{owner}(limits=...) takes Limits(...) or None, not {type(limits).__name__}"
         )
-    if not isinstance(timeout, int | float) or timeout <= 0:
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 < cast("float", timeout) < math.inf:
         raise ValueError(f"{owner}(timeout={timeout!r}) must be a number of seconds above 0")
     return limits or Limits()
 
 
-@lru_cache(maxsize=256)
 def wire_kind(kind: str, limit: int) -> str:
     """Return a kind as the engine knows it: `userland.` and the name.
 
     Raises:
-        MetadataKeyError: the kind is empty, belongs to Inngest (`inngest.*`) or is too long.
+        MetadataKeyError: the kind is empty, no str, belongs to Inngest (`inngest.*`) or is too
+            long.
     """
+    # Before the cache, which cannot hold what has no hash.
+    _check_type(kind, "kind")
+    return _wire_kind(kind, limit)
+
+
+@lru_cache(maxsize=256)
+def _wire_kind(kind: str, limit: int) -> str:
+    _check_text(kind, "kind")
     name = kind.removeprefix(_PREFIX)
     if not name:
         raise MetadataKeyError("a metadata kind must not be empty")
@@ -111,6 +129,7 @@ def check_run_id(run_id: str) -> str:
     Raises:
         MetadataKeyError: it is not a ULID.
     """
+    _check_type(run_id, "run id")
     if _RUN_ID.fullmatch(run_id) is None:
         raise MetadataKeyError(
             "metadata: a run id is a ULID, 26 characters of Crockford's base 32; "
@@ -264,7 +283,6 @@ _SEGMENT = re.compile(
 _ESCAPE = re.compile(r"\\(.)")
 
 
-@lru_cache(maxsize=4096)
 def parse(key: str) -> Path:
     """Read a key.
 
@@ -277,7 +295,13 @@ def parse(key: str) -> Path:
     Raises:
         MetadataKeyError: the key is empty, not a str, or not such a path.
     """
-    _check_type(key)
+    # Before the cache, which cannot hold what has no hash.
+    _check_type(key, "key")
+    return _parse(key)
+
+
+@lru_cache(maxsize=4096)
+def _parse(key: str) -> Path:
     if not key.startswith("$"):
         if not key:
             raise MetadataKeyError("a metadata key must not be empty")
@@ -311,9 +335,9 @@ def parse(key: str) -> Path:
     return tuple(segments)
 
 
-def _check_type(key: object) -> None:
+def _check_type(key: object, what: str) -> None:
     if not isinstance(key, str):
-        raise MetadataKeyError(f"a metadata key is a str, not {type(key).__name__}")
+        raise MetadataKeyError(f"a metadata {what} is a str, not {type(key).__name__}")
 
 
 def render(path: Path) -> str:
@@ -331,12 +355,12 @@ def render(path: Path) -> str:
     return text
 
 
-def _check_text(key: str) -> None:
+def _check_text(key: str, what: str = "key") -> None:
     try:
         key.encode()
     except UnicodeEncodeError:
         raise MetadataKeyError(
-            "a metadata key has lone surrogates, which UTF-8 cannot carry"
+            f"a metadata {what} has lone surrogates, which UTF-8 cannot carry"
         ) from None
 
 

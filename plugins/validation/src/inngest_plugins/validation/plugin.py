@@ -85,7 +85,7 @@ class ValidationPlugin(Plugin):
         deferred: Mapping[str, object] | None = None,
         engine: EngineName = "auto",
     ) -> None:
-        if on_invalid not in {"fail", "drop"}:
+        if on_invalid not in ("fail", "drop"):
             msg = f'on_invalid is "fail" or "drop", not {on_invalid!r}'
             raise ValueError(msg)
         check_engine(engine)

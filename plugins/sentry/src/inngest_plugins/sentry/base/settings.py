@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Optional
@@ -47,17 +48,20 @@ class Settings:
         _check("step_errors", self.step_errors, ("capture", "immediate", "breadcrumb"))
         _check("caught_step_errors", self.caught_step_errors, ("warning", "ignore"))
         _check("refused_requests", self.refused_requests, ("warning", "ignore"))
-        if isinstance(self.send_decrypted, str):
+        names: object = self.send_decrypted
+        if isinstance(names, str) or not isinstance(names, Collection):
+            example = repr(names) if isinstance(names, str) else "'payloads'"
             raise TypeError(
-                f"SentryPlugin(send_decrypted=...) takes a collection of names, such as "
-                f"({self.send_decrypted!r},)"
+                "SentryPlugin(send_decrypted=...) takes a collection of names, such as "
+                f"({example},)"
             )
         for switch in ("send_payloads", "propagate", "crons"):
             check_switch(f"SentryPlugin({switch}=...)", getattr(self, switch))
         if self.flush is not None:
             check_switch("SentryPlugin(flush=...)", self.flush, "True, False or None")
         seconds: object = self.flush_timeout
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 < self.flush_timeout < math.inf:
             raise ValueError(
                 f"SentryPlugin(flush_timeout={seconds!r}) must be a number of seconds above 0"
             )

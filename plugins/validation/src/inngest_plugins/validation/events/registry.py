@@ -58,6 +58,10 @@ class SchemaRegistry:
         self._exact: dict[str, EventType[Any]] = {}
         self._patterns: list[EventType[Any]] = []
         given: object = events
+        if events == "":
+            # The path of the working directory, but that is hardly what an empty setting means.
+            msg = 'events is "", the path of no folder: for the working directory write "."'
+            raise SchemaError(msg)
         if isinstance(events, str | Path):
             self.add_folder(events)
         elif isinstance(events, Mapping):
