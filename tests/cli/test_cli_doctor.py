@@ -319,6 +319,38 @@ def test_the_report_as_json(examine: Examine) -> None:
     assert (strict.code, json.loads(strict.out)["ok"]) == (1, False)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("Watch.diagnose = lambda self, stack: 1 / 0", "ZeroDivisionError"),
+        ("Watch.diagnose = lambda self, stack: None", "TypeError"),
+        ("Watch.diagnose_functions = lambda self, functions: [open('no')]", "FileNotFoundError"),
+        ("Watch.diagnose_client = lambda self, client: int('x')", "ValueError"),
+    ],
+)
+def test_a_plugin_that_cannot_tell_is_a_finding(examine: Examine, code: str, said: str) -> None:
+    """Its failure has its name, and hides nothing that the others say."""
+    ended = examine("[Seal(), Watch(), AsyncOnly]", head=code)
+    assert ended.code == 1
+    assert "error  plugin watch: its diagnosis raised" in ended.out
+    assert said in ended.out
+    assert "AsyncOnly" in ended.out.partition("error  ")[2]
+
+
+@pytest.mark.parametrize("checks", ["[5]", "None", "[HealthCheck('x', leave)]"])
+def test_health_checks_that_cannot_work(examine: Examine, checks: str) -> None:
+    """They are down; nothing that they do ends the doctor."""
+    head = f"""
+from inngest_plugins.core import HealthCheck
+async def leave(): raise SystemExit(0)
+Watch.health_checks = lambda self: {checks}
+"""
+    ended = examine("[Watch()]", "--health", head=head)
+    assert ended.code == 1
+    assert "down" in ended.out
+    assert "plugin watch: " in ended.out
+
+
 def test_names_cannot_command_the_terminal(examine: Examine) -> None:
     """Control and bidirectional characters of names and findings are shown escaped."""
     head = "Watch.diagnose = lambda self, stack: ['\\x1b[2J\\u202e']"

@@ -7,7 +7,15 @@ import typing
 
 import inngest
 
-from inngest_plugins.core import Hooks, Layer, PluginsError, Stack, StackEntry
+from inngest_plugins.core import (
+    Hooks,
+    Layer,
+    PluginsError,
+    Stack,
+    StackEntry,
+    class_name,
+    safe_text,
+)
 from inngest_plugins.core.sdk.door import middleware_of
 from inngest_plugins.core.stack.diagnoses import diagnoses
 
@@ -15,9 +23,11 @@ from .client_checks import Finding, Level, client_findings, mode_of
 from .installed_plugins import InstalledPlugin, installed_plugins
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from inngest_plugins.cli.apps.loading import AnyFunction, App
+
+Subject = typing.TypeVar("Subject")
 
 _LEVELS: typing.Final[tuple[Level, ...]] = ("error", "warning", "note")
 
@@ -258,10 +268,10 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
                 f"it is in layer {plugin.layer.name} and fails open: when it fails, payloads go "
                 "out as they are; leave fail_open alone or set it to False",
             )
-        for text in (*plugin.diagnose(stack), *plugin.diagnose_client(client)):
-            yield Finding("warning", where, text)
+        yield from _told(where, plugin.diagnose, stack)
+        yield from _told(where, plugin.diagnose_client, client)
     for where, diagnose in diagnoses().items():
-        yield from (Finding("warning", where, text) for text in diagnose(stack))
+        yield from _told(where, diagnose, stack)
     yield from _double_findings(stack)
     inside = False
     for entry in client.middleware:
@@ -275,8 +285,19 @@ def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) ->
 
 def _name_findings(stack: Stack, functions: Sequence[AnyFunction]) -> Iterator[Finding]:
     for plugin in stack.plugins:
-        for text in plugin.diagnose_functions(functions):
-            yield Finding("warning", f"plugin {plugin.name}", text)
+        yield from _told(f"plugin {plugin.name}", plugin.diagnose_functions, functions)
+
+
+def _told(
+    where: str, diagnose: Callable[[Subject], Iterable[str]], subject: Subject
+) -> Iterator[Finding]:
+    """What a plugin's own code says; one that fails does not hide what the others say."""
+    try:
+        for text in diagnose(subject):
+            yield Finding("warning", where, str(text))
+    except Exception as error:
+        text = f"its diagnosis raised {class_name(error)}: {safe_text(error)}"
+        yield Finding("error", where, text)
 
 
 def _replaced_findings(client: inngest.Inngest, stack: Stack, where: str) -> Iterator[Finding]:

@@ -42,11 +42,11 @@ async def _check_all(app: App) -> tuple[Health, ...]:
     found: list[Health] = []
     for plugin in _plugins(app):
         try:
-            checks = list(plugin.health_checks())
+            checks = [(check.name, check) for check in plugin.health_checks()]
         except Exception as error:
             found.append(Health(plugin.name, "its list of checks", _error_text(error)))
             continue
-        found.extend([Health(plugin.name, check.name, await _run(check)) for check in checks])
+        found.extend([Health(plugin.name, name, await _run(check)) for name, check in checks])
     return tuple(found)
 
 
@@ -56,12 +56,12 @@ async def _run(check: HealthCheck) -> str:
             await check.check()
     except TimeoutError as error:
         return safe_text(error) or f"no answer in {_SECONDS:.0f} seconds"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _error_text(error)
     return ""
 
 
-def _error_text(error: Exception) -> str:
+def _error_text(error: BaseException) -> str:
     text = safe_text(error)
     return f"{class_name(error)}: {text}" if text else class_name(error)
 
