@@ -25,6 +25,7 @@ from inngest_plugins.defer import (
     UnknownFunctionError,
     defer,
     deferred_function,
+    deferred_function_by_id,
 )
 from inngest_plugins.local import LocalEngine, VirtualClock
 
@@ -285,7 +286,7 @@ def test_outside_of_a_run() -> None:
         defer("q", app.judge, Verdict(text="x"))
 
 
-@pytest.mark.parametrize("defer_id", ["", None, 3, b"q"])
+@pytest.mark.parametrize("defer_id", ["", None, 3, b"q", "\ud800"])
 def test_ids(defer_id: Any) -> None:
     """An id is a text."""
     app = App("async")
@@ -350,11 +351,33 @@ def test_definitions() -> None:
         deferred_function(client, fn_id="b", batch_events=inngest.Batch(max_size=2))
     with pytest.raises(DeferDefinitionError, match="Pydantic"):
         deferred_function(client, fn_id="c", schema=threading.Lock)
+    with pytest.raises(DeferDefinitionError, match="Pydantic"):
+        deferred_function_by_id(app_id="web", fn_id="c", schema=threading.Lock)
     with pytest.raises(DeferDefinitionError, match="context and the data"):
         made(lambda ctx: None)  # type: ignore[arg-type, misc]
     made(lambda ctx, verdict: None)
     with pytest.raises(DeferDefinitionError, match="a handler already"):
         made(lambda ctx, verdict: None)
+
+
+def test_quotes_in_ids() -> None:
+    """An app's id may hold what ends a text in the engine's expressions."""
+    client = inngest.Inngest(
+        app_id="Ada's \\ shop", is_production=False, middleware=[DeferPlugin()]
+    )
+    judge = deferred_function(client, fn_id="ju'dge")
+
+    @judge
+    async def judge_it(ctx: inngest.Context, data: dict[str, Any]) -> int:
+        return int(data["n"])
+
+    @client.create_function(fn_id="go", trigger=inngest.TriggerEvent(event="go"))
+    async def go(ctx: inngest.Context) -> None:
+        defer("one", judge, {"n": 1})
+
+    engine = LocalEngine(client, [judge_it, go])
+    engine.run_sync(inngest.Event(name="go"))
+    assert [run.output for run in engine.deferred] == [1]
 
 
 def test_the_doctor_names_what_cannot_start() -> None:

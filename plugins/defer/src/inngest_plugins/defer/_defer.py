@@ -79,6 +79,12 @@ def defer(id: str, function: Any, data: Any = None) -> Deferral:  # noqa: A002
         raise DeferDataError(
             f"the id of a deferral is a text that is not empty, not {type(given).__name__}"
         )
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        raise DeferDataError(
+            f"the id of a deferral is hashed as UTF-8, which cannot hold all of {id!r}"
+        ) from None
     call = Call.current()
     if call is None:
         raise DeferContextError(

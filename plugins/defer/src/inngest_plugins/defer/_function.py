@@ -34,7 +34,12 @@ class DeferredTarget(Generic[DataT]):
 
     def __init__(self, app_id: str, fn_id: str, schema: Any) -> None:
         self.id = f"{app_id}-{fn_id}"
-        self.schema: DataSchema[DataT] = DataSchema(schema, f"{self.id!r}")
+        try:
+            self.schema: DataSchema[DataT] = DataSchema(schema, f"{self.id!r}")
+        except Exception as err:
+            raise DeferDefinitionError(
+                f"the schema of deferred function {fn_id!r} is not a type that Pydantic understands"
+            ) from err
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}>"
@@ -72,10 +77,11 @@ class DeferredFunction(DeferredTarget[DataT]):
         if self.function is not None:
             raise DeferDefinitionError(f"deferred function {self.id!r} has a handler already")
         _check_handler(handler, self.id)
+        quoted = self.id.replace("\\", r"\\").replace("'", r"\'")
         make = self.client.create_function(
             fn_id=self._fn_id,
             trigger=inngest.TriggerEvent(
-                event=DEFERRED_EVENT, expression=f"event.data._inngest.fn_slug == '{self.id}'"
+                event=DEFERRED_EVENT, expression=f"event.data._inngest.fn_slug == '{quoted}'"
             ),
             **self._options,
         )
@@ -153,12 +159,7 @@ def deferred_function(
     declared = _OF_CLIENT.setdefault(client, weakref.WeakValueDictionary())
     if fn_id in declared:
         raise DeferDefinitionError(f"the app has a deferred function {fn_id!r} already")
-    try:
-        made: DeferredFunction[Any] = DeferredFunction(client, fn_id, schema, options)
-    except Exception as err:
-        raise DeferDefinitionError(
-            f"the schema of deferred function {fn_id!r} is not a type that Pydantic understands"
-        ) from err
+    made: DeferredFunction[Any] = DeferredFunction(client, fn_id, schema, options)
     declared[fn_id] = made
     return made
 
@@ -180,6 +181,9 @@ def deferred_function_by_id(*, app_id: str, fn_id: str, schema: Any = None) -> D
         app_id: the other app's id.
         fn_id: the function's id there.
         schema: the type of its data, as for `deferred_function`.
+
+    Raises:
+        DeferDefinitionError: a schema that Pydantic does not understand.
     """
     return DeferredTarget(app_id, fn_id, schema)
 
