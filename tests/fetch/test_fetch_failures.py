@@ -110,6 +110,27 @@ async def test_an_odd_retry_after_does_no_harm(app: App, server: Server, value: 
     assert (await app.run()).output == "ok"
 
 
+async def test_a_transport_that_says_when_to_try_again(app: App) -> None:
+    """Its `RetryAfterError` goes to the engine, as one of the function does."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 1:
+            raise inngest.RetryAfterError("no token yet", datetime.timedelta(hours=1))
+        return httpx.Response(200, text="ok")
+
+    app.options = {"transport": httpx.MockTransport(answer)}
+
+    @app.http_body(retries=1)
+    async def fn(ctx: Any, step: Any, http: Http) -> str:
+        return (await http.get("https://api.example.test/x")).text
+
+    run = await app.run()
+    assert run.output == "ok", run.reason
+    assert len(asked) == 2
+
+
 async def test_a_library_that_catches_everything_does_not_repeat_the_request(
     app: App, server: Server
 ) -> None:

@@ -79,7 +79,7 @@ class DurableBase(Generic[TransportT]):
 
     def _stored_or_raised(self, error: Exception) -> Stored:
         """Return the stored form of an error, or raise it: the engine tries again."""
-        if isinstance(error, (FetchError, *self._options.errors)):
+        if isinstance(error, (FetchError, inngest.RetryAfterError, *self._options.errors)):
             raise error
         return stored_error(error)
 
