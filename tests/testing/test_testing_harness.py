@@ -493,6 +493,17 @@ async def test_passes_cannot_follow_for_a_step_without_a_handler(
     assert len(run.requests) == 4
 
 
+@pytest.mark.parametrize("make", [make_sync, make_async])
+def test_a_stub_of_a_wait_that_gives_no_event(
+    inngest_engine: MakeEngine, make: typing.Callable[[], Made]
+) -> None:
+    """The error says what the stub may give."""
+    client, functions = make()
+    with inngest_engine(client, functions, stubs={"wait": "yes"}) as engine:
+        run = engine.run_sync(GO, functions[0])
+    assert_failed(run, match="the stub of a wait gives an inngest.Event, .*, not str")
+
+
 @pytest.mark.anyio
 async def test_a_stub_for_one_function(inngest_engine: MakeEngine) -> None:
     """``(function, step)`` is meant for one function and comes before the step's own stub."""

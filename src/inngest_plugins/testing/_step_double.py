@@ -13,7 +13,17 @@ import typing
 
 import inngest
 
-from inngest_plugins.core import Answer, Call, CallKey, Layer, Outcome, Plugin, Send, Step
+from inngest_plugins.core import (
+    Answer,
+    Call,
+    CallKey,
+    Layer,
+    Outcome,
+    Plugin,
+    Send,
+    Step,
+    class_name,
+)
 
 from ._stubs import Calls, Passes, Raises, Returns, StubBook, StubKey
 
@@ -178,4 +188,9 @@ def _result(call: Call, stub: Returns | Raises | Calls, given: tuple[typing.Any,
 def _event_as_json(value: object, name: str) -> object:
     if isinstance(value, inngest.Event):
         return value.model_dump()
+    if value is not None and not isinstance(value, dict):
+        raise inngest.NonRetriableError(
+            "the stub of a wait gives an inngest.Event, its data as a dict, or None for a timeout, "
+            f"not {class_name(value)}"
+        )
     return None if value is None else {"name": name, "data": value}
