@@ -22,6 +22,7 @@ WRONG: list[tuple[str, Any]] = [
     ("max_runtime", True),
     ("max_runtime", float("nan")),
     ("max_runtime", float("inf")),
+    ("max_runtime", 10**400),
     ("max_runtime", datetime.timedelta()),
     ("buffer", 0),
     ("buffer", 1001),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -25,7 +26,10 @@ from tests.core.core_protocol import (
 )
 from tests.core.core_spies import AsyncSpy, Spy, of
 
-from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, Send, Step
+from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, Send, Stack, Step
+from inngest_plugins.core.base.sync_async import run_async
+from inngest_plugins.core.request.dispatch import Dispatcher
+from inngest_plugins.core.request.meeting import meet
 
 T = TypeVar("T")
 USER: ContextVar[str] = ContextVar("user", default="nobody")
@@ -530,3 +534,32 @@ def test_nobody_goes_ahead_of_an_on_register_in_another_thread() -> None:
         first.result()
         second.result()
     assert log == ["registered", "shop/a", "shop/a"]
+
+
+def test_an_on_register_that_an_event_loop_left_behind_holds_nobody_up() -> None:
+    """The collector closes it, in a context of its own; who comes next registers the plugin."""
+    begun: list[str] = []
+
+    class Ready:
+        def __await__(self) -> Iterator[None]:
+            return iter(())
+
+    class Registering(Plugin):
+        def on_register(self, client: inngest.Inngest) -> Any:
+            begun.append(client.app_id)
+            return Ready()
+
+    client = make_client(Registering())
+
+    def fail(_: object, error: Exception) -> None:
+        raise error
+
+    def meeting() -> Generator[Any, Any, None]:
+        return meet(client, Stack.of(client), Dispatcher(None, None), fail, is_async=True)
+
+    left = meeting()
+    contextvars.copy_context().run(next, left).close()
+    with contextlib.suppress(ValueError):
+        left.close()
+    asyncio.run(asyncio.wait_for(run_async(meeting()), 30))
+    assert begun == ["shop", "shop"]

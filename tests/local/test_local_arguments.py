@@ -47,6 +47,16 @@ def test_the_engine_names_a_wrong_argument(arguments: dict[str, typing.Any], mes
         LocalEngine(**given)
 
 
+@pytest.mark.parametrize("name", ["request_timeout", "retry_interval"])
+def test_the_engine_takes_no_nan(name: str) -> None:
+    """It would fail each attempt, or end the run, when it is too late to see why."""
+    nan: dict[str, typing.Any] = {name: float("nan")}
+    with pytest.raises(ValueError, match=f"^{name} must be a number of seconds, not NaN$"):
+        LocalEngine(client, [function], **nan)
+    with pytest.raises(ValueError, match=r"patience=nan.*0 or more seconds"):
+        VirtualClock(float("nan"))
+
+
 def test_right_arguments_are_taken(tmp_path: pathlib.Path) -> None:
     """Every kind of value that is documented is accepted, and any sequence of functions."""
     for clock in (None, RealClock(), VirtualClock()):

@@ -1,6 +1,6 @@
 """Checks of what users pass to the engine, so that an error names the wrong argument.
 
-Everything here raises TypeError and says what the argument takes.
+Everything here says what the argument takes, in a TypeError; a ValueError for a NaN.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def check_seconds(name: str, seconds: object, *, optional: bool = True) -> None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise wrong(name, "a number of seconds" + (" or None" if optional else ""), seconds)
+    if seconds != seconds:  # NaN alone differs from itself.
+        raise ValueError(f"{name} must be a number of seconds, not NaN")
 
 
 def check_events(events: object) -> list[inngest.Event]:

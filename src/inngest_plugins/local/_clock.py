@@ -76,8 +76,8 @@ class VirtualClock:
     jumps = True
 
     def __init__(self, patience: float = 0.25) -> None:
-        if patience < 0:
-            raise ValueError(f"VirtualClock(patience={patience}): must not be negative")
+        if not patience >= 0:
+            raise ValueError(f"VirtualClock(patience={patience}): must be 0 or more seconds")
         self._patience = patience
         self._offset = 0.0
 

@@ -128,8 +128,10 @@ def _register(
         has_failed = True
         raise
     finally:
-        _registering.reset(token)
         if has_failed:
             with _lock:
                 _of_client[client].pop(id(hooks[0].owner), None)
+        # Before the variable: resetting raises in another context, which is where the collector
+        # closes what an event loop has left behind.
         meeting.ended.set_result(None)
+        _registering.reset(token)

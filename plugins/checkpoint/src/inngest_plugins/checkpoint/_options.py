@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ CONNECT_SECONDS: Final = 300.0
 MAX_BUFFER: Final = 1000
 """The most steps that the engine keeps for a run."""
 
+_LONGEST: Final = sys.float_info.max
 Duration = float | int | datetime.timedelta
 
 
@@ -93,7 +95,7 @@ def _seconds(option: str, value: object, *, or_none: bool = True) -> float:
         return math.inf
     if isinstance(value, datetime.timedelta):
         value = value.total_seconds()
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST:
         return float(value)
     allowed = "more than 0 seconds (a number or a timedelta)" + (", or None" if or_none else "")
     raise _wrong(option, allowed, value)
