@@ -93,6 +93,7 @@ def test_an_option_of_the_wrong_kind_is_named(option: str, value: Any, message: 
         (lambda: Key.official(_any(3)), "is a str, or 64 hex digits as bytes, not int"),
         (lambda: Key.official(_any(None)), "is a str, or 64 hex digits as bytes, not NoneType"),
         (lambda: Key.from_passphrase(_any(3), id="p"), "a passphrase is a str, not int"),
+        (lambda: Key.from_passphrase("\ud800" + "a" * 16, id="p"), "'p' has half of a surrogate"),
     ],
 )
 def test_a_key_of_the_wrong_kind_is_told(make: Callable[[], Key], message: str) -> None:

@@ -548,6 +548,8 @@ def test_wrong_options() -> None:
         ({"max_bytes": True}, TypeError, "is a number"),
         ({"max_bytes": -1}, ValueError, "0 or more"),
         ({"idempotency_header": ""}, TypeError, "name of a header"),
+        ({"idempotency_header": "a b\n"}, TypeError, "name of a header"),
+        ({"idempotency_header": "é"}, TypeError, "name of a header"),
         ({"transport": object()}, TypeError, "is an httpx"),
     ]
     for kind in (DurableTransport, DurableTransportSync):

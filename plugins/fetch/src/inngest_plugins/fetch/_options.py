@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
@@ -20,6 +21,9 @@ MAX_BYTES: Final = 2_000_000
 CREDENTIAL_HEADERS: Final = frozenset(
     ("authorization", "cookie", "proxy-authorization", "set-cookie", "x-api-key")
 )
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token (RFC 9110, section 5.6.2): anything else fails only when the request is sent."""
 
 _WITH_RETRY_AFTER: Final = frozenset((429,))
 _RETRIED_STATUSES: Final = frozenset((502, 503, 504))
@@ -83,7 +87,7 @@ def check_options(
     if max_bytes < 0:
         raise ValueError(f"{owner}(max_bytes=...) is 0 or more, not {max_bytes}")
     if idempotency_header is not None and not (
-        isinstance(idempotency_header, str) and idempotency_header
+        isinstance(idempotency_header, str) and _HEADER_NAME.fullmatch(idempotency_header)
     ):
         raise TypeError(f"{owner}(idempotency_header=...) is the name of a header, or None")
     statuses, later, errors = _retried(owner, retry_on)

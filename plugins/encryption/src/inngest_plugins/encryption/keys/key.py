@@ -132,8 +132,15 @@ class Key:
                 "can be guessed from any ciphertext: take a longer one, or a random key from "
                 "`inngest-plugins keys new`"
             )
+        try:
+            text = passphrase.encode("utf-8")
+        except UnicodeEncodeError:
+            # The error holds the whole passphrase.
+            raise ConfigurationError(
+                f"the passphrase of key {id!r} has half of a surrogate pair: no UTF-8"
+            ) from None
         stretched = Scrypt(salt=salt, length=32, n=_SCRYPT_COST, r=8, p=1)
-        return cls(id, stretched.derive(passphrase.encode("utf-8")))
+        return cls(id, stretched.derive(text))
 
     @classmethod
     def official(cls, secret: str | bytes, *, id: str | None = None) -> Key:  # noqa: A002
