@@ -77,7 +77,7 @@ class VirtualClock:
 
     def __init__(self, patience: float = 0.25) -> None:
         if not patience >= 0:
-            raise ValueError(f"VirtualClock(patience={patience}): must be 0 or more seconds")
+            raise ValueError(f"VirtualClock(patience={patience}): must be seconds, and not negative")
         self._patience = patience
         self._offset = 0.0
 
