@@ -77,7 +77,9 @@ class VirtualClock:
 
     def __init__(self, patience: float = 0.25) -> None:
         if not patience >= 0:
-            raise ValueError(f"VirtualClock(patience={patience}): must be seconds, and not negative")
+            raise ValueError(
+                f"VirtualClock(patience={patience}): must be seconds, and not negative"
+            )
         self._patience = patience
         self._offset = 0.0
 
