@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import inngest
-from pydantic import ValidationError
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.tools import DeferredToolRequests, ToolApproved, ToolDenied
 
@@ -18,7 +17,7 @@ from inngest_plugins.agents.steps.ids import AgentRun
 from inngest_plugins.agents.steps.scheduler import scheduler_of
 from inngest_plugins.core import Call
 
-from .data import EventData, places_of
+from .data import EventData, read_event
 
 
 class ApprovalRequest(EventData):
@@ -159,13 +158,7 @@ def _outcome(
 ) -> ToolApproved | ToolDenied:
     if event is None:
         return ToolDenied(f"Nobody decided on this call within {approvals.timeout}.")
-    try:
-        decision = ApprovalDecision.model_validate(event.data)
-    except ValidationError as err:
-        raise inngest.NonRetriableError(
-            f"the event {approvals.decided!r} that decides on tool {tool!r} is no "
-            f"ApprovalDecision: see {places_of(err)}"
-        ) from None
+    decision = read_event(ApprovalDecision, event, f"decides on tool {tool!r}")
     if decision.approved:
         return ToolApproved(override_args=decision.args)
     return ToolDenied() if decision.message is None else ToolDenied(decision.message)

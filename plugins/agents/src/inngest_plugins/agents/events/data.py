@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import inngest
 from pydantic import BaseModel, ValidationError, model_validator
 
 _SEALED = "encrypted"
@@ -41,6 +42,24 @@ class EventData(BaseModel):
         return {**readable, _SEALED: {k: v for k, v in data.items() if k not in readable}}
 
 
-def places_of(error: ValidationError) -> str:
-    """Return where the data of an event is wrong. Its values are not repeated."""
-    return ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+DataT = TypeVar("DataT", bound=EventData)
+
+
+def read_event(kind: type[DataT], event: inngest.Event, purpose: str) -> DataT:
+    """Read the data of an event that a wait has received.
+
+    Args:
+        kind: what the data must be.
+        event: the event.
+        purpose: what the event does, for the error.
+
+    Raises:
+        inngest.NonRetriableError: it is anything else. The error names the places, not the values.
+    """
+    try:
+        return kind.model_validate(event.data)
+    except ValidationError as err:
+        places = ", ".join(".".join(map(str, each["loc"])) for each in err.errors())
+        raise inngest.NonRetriableError(
+            f"the event {event.name!r} that {purpose} is no {kind.__name__}: see {places}"
+        ) from None

@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import inngest
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 from pydantic_ai.durable_exec import ExternalEventError, ExternalEventWaiter
 
 from inngest_plugins.agents.steps.ids import AgentRun
 from inngest_plugins.agents.steps.scheduler import scheduler_of
 from inngest_plugins.core import Call
 
-from .data import EventData, places_of
+from .data import EventData, read_event
 
 LONGEST = timedelta(days=365)
 """How long a wait without a timeout waits: the longest that the engine takes."""
@@ -104,13 +104,7 @@ class EventWaiter(ExternalEventWaiter):
             return given
         if event is None:
             raise ExternalEventError(f"No answer came within {timeout or LONGEST}.")
-        try:
-            answered = ExternalAnswer.model_validate(event.data)
-        except ValidationError as err:
-            raise inngest.NonRetriableError(
-                f"the event {self._event!r} that answers {name!r} is no ExternalAnswer: see "
-                f"{places_of(err)}"
-            ) from None
+        answered = read_event(ExternalAnswer, event, f"answers {name!r}")
         if answered.failure is not None:
             raise ExternalEventError(answered.failure)
         payload: JsonValue = answered.payload
