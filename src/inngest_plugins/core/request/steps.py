@@ -230,10 +230,10 @@ class StepReports:
 
     def _split_attachments(self, step: Step) -> None:
         """Take the attachments off a result that a plugin has just opened."""
-        memos, memo = self.call.memos, step.memo
-        if memo is not None and attachments.is_joined(memo.data):
-            value = memos.value_of(step.hashed_id, memo.data)
-            if value is not memo.data:
+        memos = self.call.memos
+        if step.memo is not None:
+            value = memos.value_of(step.hashed_id, step.memo.data)
+            if value is not step.memo.data:
                 step.memo = Memo(value)
         step._memo_attachments = memos.attachments_of(step.hashed_id)  # noqa: SLF001
 
