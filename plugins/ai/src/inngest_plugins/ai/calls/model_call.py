@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeGuard
 
 from inngest_plugins.ai._errors import UsageValueError
 from inngest_plugins.core import ModelCall, ModelUsage, class_name
 
-MOST_TOKENS = 2**31 - 1
+_MOST_TOKENS = 2**31 - 1
 """A larger count is none: databases and programs in other languages could not hold it."""
 
 _MOST_DOLLARS = Decimal(10) ** 18
@@ -43,7 +43,7 @@ def check_call(call: ModelCall, where: str) -> ModelCall:
         check_name(getattr(call, name), f"{where}: {name}")
     for name in _COUNTS:
         value: object = getattr(call, name)
-        if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+        if not is_count(value):
             if value is None and name in ("input_tokens", "output_tokens"):
                 continue
             shown = value if type(value) is int else class_name(value)
@@ -62,6 +62,11 @@ def check_call(call: ModelCall, where: str) -> ModelCall:
             f"({call.output_tokens}): output_tokens is the whole output with reasoning"
         )
     return call
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a value is a number of tokens that can be stored."""
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
 
 
 def check_name(value: object, what: str) -> None:

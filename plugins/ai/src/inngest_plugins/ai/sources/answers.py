@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from inngest_plugins.ai.calls.model_call import MOST_TOKENS
+from inngest_plugins.ai.calls.model_call import is_count
 from inngest_plugins.core import ModelCall
 
 Json: TypeAlias = Mapping[str, Any]
@@ -154,4 +154,4 @@ def _count(values: object, name: str) -> int | None:
         return None
     known: Json = values  # pyright: ignore[reportUnknownVariableType]
     value = known.get(name)
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+    return value if is_count(value) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from inngest_plugins.ai.calls.model_call import MOST_TOKENS
+from inngest_plugins.ai.calls.model_call import is_count
 from inngest_plugins.core import ModelCall
 
 _INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
@@ -85,7 +85,7 @@ def read_span(attributes: Mapping[str, Any]) -> ModelCall | None:
 def _count(attributes: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
         value = attributes.get(name)
-        if type(value) is int and 0 <= value <= MOST_TOKENS:
+        if is_count(value):
             return value
     return None
 
