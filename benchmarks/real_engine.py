@@ -35,6 +35,7 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from examples.production import events, payments, run
+from examples.production.register import register
 from real.counted import (
     Order,
     Report,
@@ -168,8 +169,7 @@ class Workers:
             stdout=asyncio.subprocess.PIPE,
         )
         self._workers = [await self._start(), await self._start()]
-        await run.until_up(f"{url}/health", lambda answer: answer.is_success)
-        await run.until_up(f"{url}/api/inngest", lambda answer: answer.is_success, "PUT")
+        await register(url)
 
     def begin_to_kill(self) -> None:
         """Kill one at random from now on."""

@@ -16,10 +16,12 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import httpx
+
+from .register import register
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -105,22 +107,9 @@ async def reconcile(env: dict[str, str]) -> None:
     await keep(command, env, pause=RECONCILE_EVERY)
 
 
-async def until_up(url: str, is_up: Callable[[httpx.Response], bool], method: str = "GET") -> None:
-    """Ask until the answer is the one that is wanted."""
-    async with httpx.AsyncClient(timeout=30) as http:
-        while True:
-            try:
-                if is_up(await http.request(method, url)):
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.2)
-
-
-async def register(url: str, workers: int) -> None:
-    """Wait for a worker and for the server, which learns the app's functions and its address."""
-    await until_up(f"{url}/health", lambda answer: answer.is_success)
-    await until_up(f"{url}/api/inngest", lambda answer: answer.is_success, "PUT")
+async def announce(url: str, workers: int) -> None:
+    """Register the app, and say where it is."""
+    await register(url)
     print(f"{workers} workers at {url}; the mirror's page is {url}/runs/page", flush=True)
 
 
@@ -149,7 +138,7 @@ async def run(env: dict[str, str], *, workers: int, port: int, inngest: str | No
         parts += [keep(worker_command(shared), env, [shared.fileno()]) for _ in range(workers)]
         if inngest is not None:
             parts.append(keep(server_command(inngest, env, port), env))
-        await together([*parts, register(f"http://127.0.0.1:{port}", workers)])
+        await together([*parts, announce(f"http://127.0.0.1:{port}", workers)])
 
 
 async def main() -> None:

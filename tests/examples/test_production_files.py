@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from examples.production import run, secret_env
+from examples.production import register, run, secret_env
 from tests.core.core_protocol import call_body
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +107,35 @@ def test_the_server_has_a_database_of_its_own() -> None:
     """The one that databases.sql makes."""
     uri = SERVICES["inngest"]["environment"]["INNGEST_POSTGRES_URI"]
     assert f"CREATE DATABASE {uri.rsplit('/', 1)[1]};" in (FOLDER / "databases.sql").read_text()
+
+
+def test_the_database_is_healthy_by_tcp() -> None:
+    """While the image makes the databases it listens on its socket alone, and refuses the rest."""
+    command = SERVICES["postgres"]["healthcheck"]["test"]
+    assert command[command.index("-h") + 1] == "127.0.0.1"
+
+
+def test_no_order_comes_before_the_functions_are_known() -> None:
+    """The way in waits for what registers them, and that for a worker."""
+    waits_for = SERVICES["front"]["depends_on"]["register"]
+    assert waits_for == {"condition": "service_completed_successfully"}
+    registers = SERVICES["register"]
+    assert registers["restart"] == "no"
+    assert {"worker", "inngest"} <= set(registers["depends_on"])
+    address = registers["command"].split()[-1]
+    assert registers["environment"]["INNGEST_SERVE_ORIGIN"] == address
+
+
+def test_each_version_is_an_image_of_its_own() -> None:
+    """A build without the new version would overwrite the image that a roll back goes back to."""
+    guide = (ROOT / "docs" / "production.md").read_text()
+    rollout, rollback = guide.split("## Roll out")[1].split("## Roll back")
+    for text, version in ((rollout, "2"), (rollback, "1")):
+        for line in re.findall(r"^.*docker compose (?:build|up).*$", text, re.M):
+            assert line.startswith(f"SHOP_VERSION={version} "), line
+    # New workers may need new tables; older ones refuse to touch those.
+    assert "--no-deps" not in rollout.split("```")[1]
+    assert "--no-deps" in rollback.split("```")[1]
 
 
 def test_the_collector_takes_what_the_workers_send() -> None:
@@ -268,6 +297,34 @@ def check_requests(url: str, env: dict[str, str], taken: list[Any]) -> None:
     assert path == f"/e/{env['INNGEST_EVENT_KEY']}"
     assert b"A1" in sent
     assert SECRET.encode() not in sent
+
+
+def test_registering_waits_for_the_worker_and_the_server() -> None:
+    """It asks until both are there: a worker answers with an error while the server is away."""
+    asked: list[str] = []
+
+    class Worker(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.send_response(200 if asked.count(asked[-1]) == 3 else 500)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_PUT = answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Worker)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        asyncio.run(register.register(f"http://127.0.0.1:{server.server_address[1]}"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert asked == ["GET /health"] * 3 + ["PUT /api/inngest"] * 3
 
 
 def test_what_ends_is_started_again(tmp_path: Path) -> None:
