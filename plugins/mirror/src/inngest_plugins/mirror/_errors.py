@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from inngest_plugins.core import PluginsError, class_name
 
 
@@ -17,5 +15,8 @@ class MirrorDatabaseError(MirrorError):
 
 def driver_error(error: BaseException) -> str:
     """Describe a driver's error without values: by what SQLite says of its file, or its class."""
+    # An app whose mirror is in PostgreSQL has no other use for it (`startup`).
+    import sqlite3
+
     is_of_file = isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError
     return str(error) if is_of_file else class_name(error)

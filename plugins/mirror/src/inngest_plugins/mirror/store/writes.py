@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .rows import ENDED_STEPS, OPEN, Failure, Report, RunFacts, StepFacts
@@ -185,7 +184,21 @@ def insert_into(connection: AsyncConnection, table: sa.Table) -> Any:
 
 
 def _insert(dialect: str, table: sa.Table) -> Any:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return importlib.import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
+
+
+def _base_dialect(name: str) -> Any:
+    """Return the class of a dialect without a driver: the driver's own adds casts of parameters.
+
+    Each is imported by the apps that write to such a database, and by no other.
+    """
+    if name == "sqlite":
+        from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+
+        return SQLiteDialect
+    from sqlalchemy.dialects.postgresql.base import PGDialect
+
+    return PGDialect
 
 
 async def _upsert(
@@ -217,11 +230,10 @@ def _text(
 
     SQLAlchemy compiles one with ON CONFLICT anew each time, which takes longer than the database.
     """
-    # Compiled for the base dialect, so that the driver's own adds its casts of parameters.
-    kind = sqlite.dialect if dialect == "sqlite" else PGDialect
     columns = [column for column in table.columns if column.name not in without]
     compiled = statement.compile(
-        dialect=kind(paramstyle="named"), column_keys=[column.name for column in columns]
+        dialect=_base_dialect(dialect)(paramstyle="named"),
+        column_keys=[column.name for column in columns],
     )
     types = [sa.bindparam(column.name, type_=column.type) for column in columns]
     return sa.text(str(compiled)).bindparams(*types)
