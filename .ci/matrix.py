@@ -58,8 +58,8 @@ def find(version: str) -> str | None:
         if candidate is None:
             continue
         probe = [str(candidate), "-c", "import sys; print(sys.version_info[:2])"]
-        told = subprocess.run(probe, capture_output=True, text=True, check=False)
-        if told.stdout.strip() == str(tuple(map(int, version.split(".")))):
+        answer = subprocess.run(probe, capture_output=True, text=True, check=False)
+        if answer.stdout.strip() == str(tuple(map(int, version.split(".")))):
             return str(candidate)
     return None
 

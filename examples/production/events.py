@@ -47,7 +47,7 @@ class InvoiceRequested(pydantic.BaseModel):
 
 
 class Thanks(pydantic.BaseModel):
-    """What the customer is told when everything is over."""
+    """The message to the customer when everything is over."""
 
     order_id: str
     customer: Customer

@@ -10,7 +10,7 @@ from .orders import Customer, Order
 
 
 class EmailRequested(pydantic.BaseModel):
-    """Somebody is to be told something."""
+    """A message that somebody is to get."""
 
     order_id: str
     template: str

@@ -103,11 +103,11 @@ class Request:
         hook_times: hooks of other plugins, and the seconds they took.
         payload_sizes: payloads, "input" or "output", and their bytes.
         steps: the steps that ran. More than one if user code starts several at once, or catches the
-            error of a step that the engine is not told of.
-        step: the one of them that the engine is told of, once that is known.
+            error of a step that is not reported to the engine.
+        step: the one of them that is reported to the engine, once that is known.
         ended: how the step or the function ended, if one did.
-        result: what it came to, in words.
-        verdict: what it came to, for the ledger.
+        result: how it ended, in words.
+        verdict: how it ended, for the ledger.
         raised: the exception that the function ended with.
         is_recording: whether the request's span is exported.
     """
@@ -247,10 +247,10 @@ class Request:
             ledger.close(self.verdict, self.raised)
 
     def end_step(self, outcome: str) -> None:
-        """End the span of the step that the engine is told of.
+        """End the span of the step that is reported to the engine.
 
         Args:
-            outcome: what the step came to.
+            outcome: how the step ended.
         """
         record = self.step
         if record is not None and record.span is not None:

@@ -152,11 +152,11 @@ class _Comparison:
         before, after = _types(old), _types(new)
         lost = {each for each in before if each not in after and not _in_number(each, after)}
         gained = {each for each in after if each not in before and not _in_number(each, before)}
-        told = f"from {_named(before)} to {_named(after)}"
+        types = f"from {_named(before)} to {_named(after)}"
         if lost:
-            self._add(path, "breaks producers", f"the type was narrowed {told}")
+            self._add(path, "breaks producers", f"the type was narrowed {types}")
         elif gained:
-            self._add(path, "risks consumers", f"the type was widened {told}")
+            self._add(path, "risks consumers", f"the type was widened {types}")
 
     def _compare_values(self, old: Any, new: Any, path: tuple[str | int, ...]) -> None:
         before, after = _values(old), _values(new)
