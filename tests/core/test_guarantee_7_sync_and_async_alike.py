@@ -56,6 +56,32 @@ def test_sync_and_async_hooks_run_alike(setting: str) -> None:
     assert len(of(log, "plain")) == 9 + 11
 
 
+@pytest.mark.parametrize("setting", [name for name in SYNC_SETTINGS if name != "connect-pool"])
+def test_an_async_hook_that_raises_no_exception_harms_no_other_call(setting: str) -> None:
+    """Calls that overlap share a portal: a `BaseException` of one call's hook is that call's."""
+
+    class Odd(BaseException):
+        pass
+
+    class Hook(Plugin):
+        async def before_execution(self, call: Call) -> None:
+            if call.run_id != "bad":
+                waits.set()
+                await anyio.to_thread.run_sync(has_raised.wait)
+                return
+            raise Odd
+
+    waits, has_raised = threading.Event(), threading.Event()
+    app = serve(setting, everything, Hook())
+    with Engine().serving(app.client), concurrent.futures.ThreadPoolExecutor() as pool:
+        innocent = pool.submit(app.post)
+        assert waits.wait(10)
+        with contextlib.suppress(Odd):
+            app.post(run_id="bad")
+        has_raised.set()
+        assert innocent.result(10).op["displayName"] == "z"
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_an_async_hook_runs_to_completion_before_what_follows(setting: str) -> None:
     """What a coroutine hook does after waiting is there for the function and the later hooks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import pathlib
@@ -12,7 +13,7 @@ import inngest
 import pytest
 
 from inngest_plugins import testing
-from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, Step
+from inngest_plugins.core import Call, Hooks, Layer, Outcome, Plugin, Send, Step
 from inngest_plugins.local import LocalEngineError, RealClock
 from inngest_plugins.testing import (
     Harness,
@@ -269,6 +270,54 @@ def test_the_outcomes_of_pytest_end_a_plain_test(
             inngest_engine(client, functions, stubs=stubs) as engine,
         ):
             engine.run_sync(GO, functions[0])
+
+
+@pytest.mark.parametrize("make", [make_sync, make_async])
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_what_ends_the_process_ends_a_plain_test(
+    inngest_engine: MakeEngine, error: BaseException, make: typing.Callable[[], Made]
+) -> None:
+    """`sys.exit` in a function is raised where the test waits; the client can be used again."""
+    client, functions = make()
+    for _ in range(2):
+        with (
+            pytest.raises(type(error)) as raised,
+            inngest_engine(client, functions, stubs={**ASK, "run": raises(error)}) as engine,
+        ):
+            engine.run_sync(GO, functions[0])
+        assert raised.value is error
+
+
+def test_what_ends_the_process_after_the_test_waited(inngest_engine: MakeEngine) -> None:
+    """Where no call raises what has ended the loop, the end of the block does, and later calls."""
+    client, functions = make_async()
+    stubs = {"run": raises(SystemExit(3))}
+    with (  # noqa: PT012 - the block is what is tested
+        pytest.raises(SystemExit),
+        inngest_engine(client, functions, stubs=stubs) as engine,
+    ):
+        engine.send_sync(GO)
+        typing.cast("typing.Any", engine)._thread._thread.join()
+    with inngest_engine(client, functions, stubs=stubs) as engine:
+        for _ in range(2):
+            with pytest.raises(SystemExit):
+                engine.run_sync(GO, functions[0])
+
+
+def test_a_call_that_is_cancelled_by_itself(inngest_engine: MakeEngine) -> None:
+    """A hook that raises `CancelledError` ends the call that asked for it, and not the engine."""
+    broken = Hooks("broken", layer=Layer.WIRE)
+
+    @broken.before_send_events
+    async def cancel(send: Send) -> None:
+        if send.call is None and send.events[0].name == "go":
+            raise asyncio.CancelledError
+
+    client, functions = make_async(middleware=[broken])
+    with inngest_engine(client, functions) as engine:
+        with pytest.raises(asyncio.CancelledError):
+            engine.run_sync(GO)
+        assert_completed(engine.run_sync(inngest.Event(name="child", data={"n": 1})))
 
 
 @pytest.mark.anyio

@@ -9,14 +9,13 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import inngest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from inngest_plugins.core import HookRecord, PluginsError, Stack, record_hooks
 from inngest_plugins.core.sdk.assignments import replace_middleware
 from inngest_plugins.local import Clock, LocalEngine, Run
 from inngest_plugins.local._arguments import check_seconds
-from inngest_plugins.local._foreign_code import outcome_of
 
+from ._engine_thread import EngineThread
 from ._step_double import StepCall, StepDoubles
 from ._stubs import StubBook, Stubs
 
@@ -89,7 +88,7 @@ class Harness:
         self._functions = tuple(listed)
         self._records: list[HookRecord] = []
         self._exits: contextlib.ExitStack | None = None
-        self._portal: BlockingPortal | None = None
+        self._thread: EngineThread | None = None
 
     # Opening and closing
 
@@ -118,8 +117,8 @@ class Harness:
         self._prepare()
         try:
             exits = typing.cast("contextlib.ExitStack", self._exits)
-            self._portal = exits.enter_context(start_blocking_portal())
-            exits.enter_context(self._portal.wrap_async_context_manager(self._engine))
+            self._thread = EngineThread(self._engine)
+            exits.callback(self._thread.close)
         except BaseException:
             self._leave()
             raise
@@ -142,7 +141,7 @@ class Harness:
         self._exits.enter_context(self._listed())
 
     def _leave(self) -> None:
-        exits, self._exits, self._portal = self._exits, None, None
+        exits, self._exits, self._thread = self._exits, None, None
         if exits is not None:
             exits.close()
 
@@ -211,7 +210,7 @@ class Harness:
         self,
         events: Events | None = None,
         function: str | AnyFunction | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - the engine's own signature
+        timeout: float | None = None,
     ) -> Run:
         """Send events and wait until the run that they start has ended: `LocalEngine.run`."""
         return await self._engine.run(events, function, self._limit(timeout))
@@ -220,7 +219,7 @@ class Harness:
         """Send events without waiting for what they start: `LocalEngine.send`."""
         return await self._engine.send(events)
 
-    async def settle(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def settle(self, timeout: float | None = None) -> None:
         """Wait until every run has ended; time jumps: `LocalEngine.settle`."""
         await self._engine.settle(self._limit(timeout))
 
@@ -266,23 +265,12 @@ class Harness:
     def _await(
         self, call: Callable[..., Coroutine[typing.Any, typing.Any, T]], *args: typing.Any
     ) -> T:
-        """Await a call in the engine's thread, and raise in this one what it raises.
-
-        `pytest.fail()` and the like would end that thread instead of the test.
-        """
-        portal = self._opened()
-        result, error = portal.call(lambda: outcome_of(call(*args)))
-        if error is not None:
-            raise error
-        return typing.cast("T", result)
-
-    def _opened(self) -> BlockingPortal:
-        if self._portal is None:
+        if self._thread is None:
             raise RuntimeError(
                 "the methods that end in _sync work inside of `with inngest_engine(...)`; inside "
                 "of `async with` await the ones without"
             )
-        return self._portal
+        return self._thread.call(call, *args)
 
     # Looking
 

@@ -8,6 +8,7 @@ awaitable to an event loop in a thread of its own (anyio's blocking portal).
 from __future__ import annotations
 
 import threading
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -169,13 +170,13 @@ class Portal:
             from anyio.from_thread import start_blocking_portal
 
             with start_blocking_portal() as own:
-                return own.call(_wait_for, awaitable)
+                return _unpacked(own.call(_outcome_of, awaitable))
         portal = self.blocking
         inbox: SimpleQueue[Request | Future[Any]] = SimpleQueue()
         with self._lock:
             self._inbox = inbox
         try:
-            done = portal.start_task_soon(_wait_for, awaitable)
+            done = portal.start_task_soon(_outcome_of, awaitable)
             done.add_done_callback(inbox.put)
             while not isinstance(request := inbox.get(), Future):
                 _lend(*request)
@@ -185,7 +186,7 @@ class Portal:
             while not inbox.empty():
                 if not isinstance(request := inbox.get(), Future):
                     request[1].set_exception(NotWaitingError())
-        return done.result()
+        return _unpacked(done.result())
 
     def close(self) -> None:
         """Let go of the thread; it ends when no other call uses it."""
@@ -206,8 +207,21 @@ def _lend(action: Callable[[], Any], answer: Future[Any]) -> None:
         _lending.reset(token)
 
 
-async def _wait_for(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
+async def _outcome_of(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """Wait; an error is returned: one that is no `Exception` would end the portal of all calls."""
+    try:
+        return await awaitable, None
+    except CancelledError:
+        raise
+    except BaseException as err:
+        return None, err
+
+
+def _unpacked(outcome: tuple[Any, BaseException | None]) -> Any:
+    value, error = outcome
+    if error is not None:
+        raise error
+    return value
 
 
 def _thrower(sequence: Sequence[Any], err: BaseException) -> Callable[[], Awaitable[Any]]:
