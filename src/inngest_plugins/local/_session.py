@@ -266,7 +266,8 @@ class Session:
             # The text may quote a payload. It belongs neither into the journal, as the run's
             # reason, nor to what collects logs.
             crash = f"{crash.partition(':')[0]} (logging at level DEBUG shows its text)"
-        _logger.error("run %s: the app raised outside of its functions: %s", run.id, crash)
+        # No error: the app's own plugins report it, and this process's log may be theirs too.
+        _logger.warning("run %s: the app raised outside of its functions: %s", run.id, crash)
         return dataclasses.replace(raw, crash=crash)
 
     def _handle(self, request: ApiRequest) -> ApiResponse:

@@ -42,7 +42,9 @@ class StoredFields:
             if where == place and (held := _below(value, keys)) is not _NOTHING:
                 try:
                     found[path] = held if self.redact is None else self.redact(path, held)
-                except Exception as err:
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as err:
                     if path not in self.complained:
                         self.complained.add(path)
                         _logger.warning(

@@ -122,7 +122,9 @@ class MirrorPlugin(Plugin):
             return None
         try:
             return read(function(call))
-        except Exception as err:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as err:
             if name not in self._complained:
                 self._complained.add(name)
                 _logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,7 +14,7 @@ from inngest_plugins.sentry.base.serializable import serialization_error
 from inngest_plugins.sentry.base.trace import Carrier
 from inngest_plugins.sentry.crons import Monitor, Status, monitor_of
 from inngest_plugins.sentry.events.captures import Captures, Level, tags_of
-from inngest_plugins.sentry.events.causes import causes_of
+from inngest_plugins.sentry.events.causes import parts_of
 from inngest_plugins.sentry.events.step_failures import (
     StepFailure,
     StepFailures,
@@ -207,9 +208,10 @@ class Request:
         self._check_in("error")
         chain = tuple(exception_chain(raised))
         is_breadcrumb = self._settings.step_errors == "breadcrumb"
-        hashed_id = None if is_breadcrumb else self._failed_step_in(raised)
-        self._report_caught(chain, outcome, but=hashed_id)
-        if hashed_id is not None and self._report_step(hashed_id):
+        ended_by = [] if is_breadcrumb else [self._failed_step_in(x) for x in parts_of(raised)]
+        self._report_caught(chain, outcome, but=ended_by)
+        hashed_id = ended_by[0] if len(ended_by) == 1 else None
+        if self._report_steps(ended_by):
             return
         step = next((step for step, error in self._bubbled if _is_in(error, chain)), None)
         found = None if hashed_id is None else self._call.identity_of(hashed_id)
@@ -233,27 +235,28 @@ class Request:
             return []
         return [one for one in call.consumed if one in errors and call.op_of(one) == "StepRun"]
 
-    def _failed_step_in(self, raised: BaseException) -> str | None:
+    def _failed_step_in(self, causes: tuple[BaseException, ...]) -> str | None:
         """Return the step of this app whose failure is behind an error; None for a new error."""
-        for error in causes_of(raised):
+        for error in causes:
             hashed_id = self._call.failed_step(error)
             if hashed_id is not None:
                 return hashed_id if hashed_id in self._failed_steps() else None
         return None
 
-    def _report_step(self, hashed_id: str) -> bool:
-        """Report the failure of a step that has ended the run.
+    def _report_steps(self, hashed_ids: list[str | None]) -> bool:
+        """Report the failure of the step that has ended the run.
 
         Returns:
-            False when this process has not seen it, so that the function's error is all there is.
+            False when the function's error is the event: a group of several steps' failures, or a
+            failure that this process has not seen.
         """
         if self._settings.step_errors == "immediate":
-            return True
-        kept = self._step_failures.take(self._call.run_id, hashed_id)
-        if kept is None:
+            return bool(hashed_ids) and None not in hashed_ids
+        taken = [self._step_failures.take(self._call.run_id, one) for one in hashed_ids if one]
+        if len(hashed_ids) != 1 or not taken or taken[0] is None:
             return False
-        if kept.event is not None:
-            self._captures.send_kept(kept.event, "error", handled=False)
+        if taken[0].event is not None:
+            self._captures.send_kept(taken[0].event, "error", handled=False)
         return True
 
     def _unsendable(self, error: Exception, outcome: Outcome) -> None:
@@ -286,7 +289,11 @@ class Request:
             self._captures.capture(failure, "warning", handled=True, will_retry=True)
 
     def _report_caught(
-        self, chain: tuple[BaseException, ...], outcome: Outcome, *, but: str | None = None
+        self,
+        chain: tuple[BaseException, ...],
+        outcome: Outcome,
+        *,
+        but: Collection[str | None] = (),
     ) -> None:
         """Report failures of steps that the function has caught: the run has ended otherwise.
 
@@ -296,12 +303,12 @@ class Request:
         Args:
             chain: the exception that ended the run, with its causes.
             outcome: how the run ended.
-            but: the step whose failure ended the run.
+            but: the steps whose failures ended the run.
         """
         warns = self._settings.caught_step_errors == "warning"
         if self._settings.step_errors == "capture":
             for hashed_id in self._failed_steps():
-                if hashed_id != but:
+                if hashed_id not in but:
                     self._report_caught_step(hashed_id, outcome, warns=warns)
         for step, error in self._bubbled:
             if _is_in(error, chain):

@@ -189,7 +189,9 @@ class Captures:
             return event
         try:
             edited = before_capture(self.call, outcome, event)
-        except Exception:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
             # Sent as it is, the event would hold what the user's function takes out.
             _logger.exception("before_capture raised, the event was dropped")
             return None
