@@ -16,7 +16,8 @@ from inngest_plugins.metadata import (
     MetadataTargetError,
     MetadataValueError,
 )
-from inngest_plugins.metadata._changes import Changes, Recording, SizeBudget, StepRecord, StepRef
+from inngest_plugins.metadata._changes import Changes, StepRecord, StepRef
+from inngest_plugins.metadata._objects import MetadataObject, SizeBudget
 from inngest_plugins.metadata._operations import Document, Operation, add, apply, check, find
 from inngest_plugins.metadata._sender import Target, Update, Updates, entries_of
 from inngest_plugins.metadata._values import copy, document_size, same
@@ -45,8 +46,25 @@ operations: st.SearchStrategy[Any] = st.one_of(
 documents = st.dictionaries(st.sampled_from("abc"), values, max_size=3)
 
 
+class Recording:
+    """An object that is written to, and its changes, as an attempt keeps them."""
+
+    def __init__(self, base: Document) -> None:
+        self._object = MetadataObject(None, copy(base), SizeBudget(LIMITS), "the test")
+        self.document = self._object.document
+        self.changes = Changes()
+
+    def write(self, operation: Operation) -> None:
+        self._object.write([operation])
+        self.changes.note(operation)
+
+    def note(self, operation: Operation) -> None:
+        apply(self.document, operation)
+        self.changes.note(operation)
+
+
 def recording(base: Document) -> Recording:
-    return Recording(None, copy(base), SizeBudget(LIMITS), "the test")
+    return Recording(base)
 
 
 def attempt(target: Recording, model: Document, operation: Operation) -> None:
@@ -257,14 +275,14 @@ def test_an_estimate_never_refuses() -> None:
 def test_a_run_has_a_size_limit_over_all_scopes() -> None:
     """All objects of a run together are limited, and what was replaced does not count."""
     budget = SizeBudget(LIMITS)
-    targets = [Recording(number, {}, budget, f"scope {number}") for number in range(17)]
+    targets = [MetadataObject(number, {}, budget, f"scope {number}") for number in range(17)]
     for target in targets[:16]:
         for _ in range(3):
-            target.write(("set", ("k",), "x" * 65_000))
+            target.write([("set", ("k",), "x" * 65_000)])
     with pytest.raises(MetadataLimitError, match=r"metadata k: .*the metadata of the run"):
-        targets[16].write(("set", ("k",), "x" * 65_000))
-    targets[0].write(("delete", ("k",), None))
-    targets[16].write(("set", ("k",), "x" * 65_000))
+        targets[16].write([("set", ("k",), "x" * 65_000)])
+    targets[0].write([("delete", ("k",), None)])
+    targets[16].write([("set", ("k",), "x" * 65_000)])
 
 
 @pytest.mark.parametrize(
@@ -351,13 +369,13 @@ def test_an_update_tells_the_engine_the_same_as_its_operations(
     target = Target("01J00000000000000000000000")
     earlier, later = Updates(LIMITS), Updates(LIMITS)
     for operation in first:
-        earlier.to(target, "k").write(operation)
+        earlier.to(target, "k").write([operation])
         apply(model, operation)
     if replacement is not None:
-        later.to(target, "k").write(("replace", (), replacement))
+        later.to(target, "k").write([("replace", (), replacement)])
         model = json.loads(json.dumps(replacement))
     for operation in second:
-        later.to(target, "k").write(operation)
+        later.to(target, "k").write([operation])
         apply(model, operation)
     earlier.follow(later)
     for entries in earlier.batches().values():
@@ -378,7 +396,7 @@ def test_what_the_engine_cannot_do_without_a_race_is_refused(operation: Operatio
     """On metadata whose value is not known, only whole top-level keys can be written."""
     update = Update(LIMITS, "run X")
     with pytest.raises(MetadataTargetError, match=r"of run X: .*top-level keys"):
-        update.write(operation)
+        update.write([operation])
     assert entries_of("k", update.changes) == []
 
 
@@ -386,9 +404,9 @@ def test_updates_have_a_size_limit_too() -> None:
     """What goes to another run is limited as a scope is, and the error names the key."""
     update = Update(LIMITS, "run X")
     for _ in range(3):
-        update.write(("set", ("a",), "x" * 40_000))
+        update.write([("set", ("a",), "x" * 40_000)])
     with pytest.raises(MetadataLimitError, match=r"metadata b: .*run X"):
-        update.write(("set", ("b",), "x" * 40_000))
+        update.write([("set", ("b",), "x" * 40_000)])
     with pytest.raises(MetadataLimitError, match="metadata c"):
-        update.write(("replace", (), {"c": "x" * 70_000}))
+        update.write([("replace", (), {"c": "x" * 70_000})])
     assert [entry["values"].keys() for entry in entries_of("k", update.changes)] == [{"a"}]

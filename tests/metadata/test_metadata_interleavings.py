@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from inngest_plugins.local import LocalEngine
 from inngest_plugins.metadata import MetadataPlugin, MetadataValueError, metadata
+from inngest_plugins.metadata._keys import parse
 from inngest_plugins.metadata._operations import Document, apply, check
-from inngest_plugins.metadata._values import parse, same
+from inngest_plugins.metadata._values import same
 
 DEFAULT = "userland.default"
 

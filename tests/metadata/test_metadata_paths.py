@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inngest_plugins.metadata import MetadataKeyError
-from inngest_plugins.metadata._values import parse, render
+from inngest_plugins.metadata._keys import parse, render
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
-"""Changes of metadata: folded as they are made, kept within limits, stored beside results."""
+"""Changes of metadata: folded as they are made, and stored beside a step's result."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, TypeAlias
 
-from ._errors import MetadataError, MetadataLimitError
-from ._operations import CODES, Code, Document, Operation, add, apply, check, is_number
-from ._values import Json, Limits, Path, copy, document_size, render, size
+from ._errors import MetadataError
+from ._keys import Path
+from ._operations import CODES, Document, Operation, add, apply
+from ._values import Json, copy
 
 _VERSION: Final = 1
 # How many earlier operations on a key are tried for folding a new one into.
@@ -39,6 +40,9 @@ class Changes:
     Operations are folded: ten thousand increments of a key are one. Once a key is set or deleted as
     a whole, only its new value counts.
 
+    Args:
+        operations: the first ones.
+
     Attributes:
         replaced: whether everything that was there before is deleted.
         by_key: the operations on each top-level key, in order.
@@ -46,9 +50,11 @@ class Changes:
 
     __slots__ = ("by_key", "replaced")
 
-    def __init__(self) -> None:
+    def __init__(self, operations: Iterable[Operation] = ()) -> None:
         self.replaced = False
         self.by_key: dict[str, list[Operation]] = {}
+        for operation in operations:
+            self.note(operation)
 
     def note(self, operation: Operation) -> None:
         """Add an operation."""
@@ -58,16 +64,9 @@ class Changes:
             self.by_key = {key: [("set", (key,), copy(operand[key]))] for key in operand}
             return
         key = str(path[0])
-        done = self.by_key.setdefault(key, [])
-        is_whole = len(path) == 1 and code in ("set", "delete")
-        if is_whole:
-            done[:] = [(code, path, copy(operand))]
-        elif (done and _is_whole(done[0])) or (self.replaced and not done):
-            known = {key: done[0][2]} if done and done[0][0] == "set" else {}
-            apply(known, operation)
-            done[:] = [("set", (key,), known[key]) if key in known else ("delete", (key,), None)]
-        else:
-            _fold(done, operation)
+        if key not in self.by_key:
+            self.by_key[key] = [("delete", (key,), None)] if self.replaced else []
+        _fold(self.by_key[key], operation)
 
     def __iter__(self) -> Iterator[Operation]:
         """Yield operations that make these changes."""
@@ -90,7 +89,7 @@ class Changes:
         deleted: list[str] = []
         others: list[Operation] = []
         for key, done in self.by_key.items():
-            if not _is_whole(done[0]):
+            if not is_whole(done[0]):
                 others += done
             elif done[0][0] == "set":
                 values[key] = done[0][2]
@@ -123,198 +122,71 @@ class Changes:
             changes.note(("set", (key,), value))
         for key in encoded.get("delete", ()):
             changes.note(("delete", (key,), None))
-        for code, path, value in encoded.get("do", ()):
-            changes.note((_code(code), _path(path), value))
+        for code, (first, *rest), value in encoded.get("do", ()):
+            is_path = isinstance(first, str) and all(type(each) in (str, int) for each in rest)
+            if code not in CODES or not is_path:
+                raise ValueError(code)
+            changes.note((code, (first, *rest), value))
         return changes
 
 
-def _is_whole(operation: Operation) -> bool:
+def is_whole(operation: Operation) -> bool:
+    """Return whether an operation gives a top-level key its value, whatever it had."""
     return len(operation[1]) == 1 and operation[0] in ("set", "delete")
 
 
 def _fold(done: list[Operation], operation: Operation) -> None:
-    """Fold an operation into those on the same key, whose value is not known.
+    """Fold an operation into those on the same key.
 
-    It folds into an earlier one at the same path if all between them are at places that neither
-    contain this one nor lie in it. Indexes shift, so an operation at one folds into the last only.
+    It folds into an earlier one if all between them are at places that neither contain its own nor
+    lie in it. Indexes shift, so an operation at one folds into the last only.
     """
     code, path, operand = operation
-    has_index = _has_index(path)
+    if is_whole(operation):
+        done.clear()
     for position in range(len(done) - 1, max(-1, len(done) - 1 - _LOOK_BACK), -1):
         earlier = done[position]
-        if earlier[1] == path:
-            folded = _folded(earlier, code, operand)
-            if folded is not None:
-                done[position] = folded
-                return
-            break
-        shared = min(len(path), len(earlier[1]))
-        if has_index or _has_index(earlier[1]) or path[:shared] == earlier[1][:shared]:
+        folded = _folded(earlier, operation)
+        if folded is not None:
+            done[position] = folded
+            return
+        if not _are_apart(earlier[1], path):
             break
     done.append((code, path, copy(operand)))
 
 
-def _folded(earlier: Operation, code: Code, operand: Json) -> Operation | None:
-    before, path, value = earlier
-    if before == "delete" and type(path[-1]) is int:
-        # After the first removal the index names another item.
+def _folded(earlier: Operation, operation: Operation) -> Operation | None:
+    """Return two operations in a row as one; None where that cannot be."""
+    before, place, value = earlier
+    code, path, operand = operation
+    inner = path[len(place) :]
+    if path[: len(place)] != place:
         return None
-    if code == "set":
+    if before == "set" or is_whole(earlier):
+        # The value is known, so the operation is made.
+        known: Document = {"value": value} if before == "set" else {}
+        apply(known, (code, ("value", *inner), operand))
+        if "value" in known:
+            return "set", place, known["value"]
+        return ("delete", place, None) if len(place) == 1 else None
+    if inner or (before == "delete" and isinstance(path[-1], int)):
+        # After a removal an index names another item.
+        return None
+    if code == "set" or (code == before == "delete"):
         return code, path, copy(operand)
-    if code == "delete" and before == "delete":
-        return earlier
-    if _has_index(path):
-        return None
-    if code == "increment" and (before == "increment" or (before == "set" and is_number(value))):
-        return before, path, add(value, operand)
-    if code == "append" and (before == "append" or (before == "set" and type(value) is list)):
+    if code == before == "increment":
+        return code, path, add(value, operand)
+    if code == before == "append":
         value.extend(copy(operand))
         return earlier
     return None
 
 
-def _has_index(path: Path) -> bool:
-    return any(type(segment) is int for segment in path)
-
-
-def _code(code: Any) -> Code:
-    if code not in CODES:
-        raise ValueError(code)
-    known: Code = code
-    return known
-
-
-def _path(path: Any) -> Path:
-    if not path or not isinstance(path[0], str) or not all(type(p) in (str, int) for p in path):
-        raise ValueError(path)
-    return tuple(path)
-
-
-class SizeBudget:
-    """Keeps a run's metadata objects below the limits.
-
-    Measuring an object is slow, so it is done rarely: a measured object has room for so many bytes,
-    and each write subtracts at least what it adds. Only when the room is used up are the objects
-    measured again, so that a refusal is always exact.
-
-    Args:
-        limits: sizes to keep.
-
-    Attributes:
-        documents: the objects that count, by address.
-    """
-
-    __slots__ = ("_room", "documents", "limits")
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.documents: dict[object, Document] = {}
-        self._room: dict[object, int] = {}
-
-    def put(self, address: object, document: Document) -> None:
-        """Count this object instead of an earlier one at the same address."""
-        self.documents[address] = document
-        self._room.pop(address, None)
-
-    def spend(self, address: object, what: str, operations: Sequence[Operation]) -> None:
-        """Count writes to an object before they are made.
-
-        Args:
-            address: the object's place in `documents`.
-            what: names the object in the message.
-            operations: the writes; all of them are made, or none.
-
-        Raises:
-            MetadataLimitError: they would make the object, or the whole run, too large.
-        """
-        cost, replaces = 0, False
-        for code, path, operand in operations:
-            if code in ("delete", "remove"):
-                continue
-            replaces = replaces or code == "replace"
-            # A rendered number has at most 25 bytes; a character of a key or text at most 6.
-            cost += 26 if type(operand) in (int, float) else size(operand) + 2
-            for segment in path:
-                cost += 6 * len(segment) + 6 if type(segment) is str else 6
-        if not cost:
-            return
-        room = self._room.get(address, 0) - cost
-        if room < 0 or replaces:
-            room = self._measure(address, what, operations)
-        self._room[address] = room
-
-    def _measure(self, address: object, what: str, operations: Sequence[Operation]) -> int:
-        document = self.documents[address]
-        before = document_size(document)
-        document = copy(document)
-        for operation in operations:
-            apply(document, operation)
-        after = document_size(document)
-        code, path, operand = max(operations, key=lambda each: size(each[2]))
-        key = render(path)
-        if code == "replace":
-            key = max(operand, key=lambda each: size(operand[each]), default="replace()")
-        limits = self.limits
-        others = sum(document_size(d) for at, d in self.documents.items() if at != address)
-        if after > max(limits.scope_bytes, before):
-            raise _too_large(key, what, limits.scope_bytes)
-        if after > before and others + after > limits.run_bytes:
-            raise _too_large(key, "the metadata of the run", limits.run_bytes)
-        # Reserve the room that other objects may still use without being measured.
-        promised = sum(room for at, room in self._room.items() if at != address)
-        free = limits.run_bytes - others - after - promised
-        return max(0, min(limits.scope_bytes - after, free))
-
-
-def _too_large(key: str, what: str, limit: int) -> MetadataLimitError:
-    return MetadataLimitError(
-        f"metadata {key}: with this value {what} would exceed {limit} bytes; "
-        "delete keys, record less, or store the data elsewhere and record where"
-    )
-
-
-class Recording:
-    """A metadata object that code writes to: its value, and the changes since it was opened.
-
-    Args:
-        address: its address in the budget.
-        document: its value, which is changed in place.
-        budget: sizes to keep.
-        what: names it in messages.
-    """
-
-    __slots__ = ("_address", "_budget", "changes", "document", "what")
-
-    def __init__(self, address: object, document: Document, budget: SizeBudget, what: str) -> None:
-        self.document = document
-        self.changes = Changes()
-        self.what = what
-        self._address = address
-        self._budget = budget
-        budget.put(address, document)
-
-    def write(self, *operations: Operation) -> None:
-        """Check and make operations: all of them, or none.
-
-        Raises:
-            MetadataValueError: one does not fit; nothing was changed.
-            MetadataLimitError: they make the object or the run too large; nothing was changed.
-        """
-        if len(operations) == 1:
-            check(self.document, operations[0])
-        elif not all(map(_is_whole, operations)):
-            trial = copy(self.document)
-            for operation in operations:
-                check(trial, operation)
-                apply(trial, operation)
-        self._budget.spend(self._address, self.what, operations)
-        for operation in operations:
-            self.note(operation)
-
-    def note(self, operation: Operation) -> None:
-        """Apply one operation without checks."""
-        apply(self.document, operation)
-        self.changes.note(operation)
+def _are_apart(one: Path, other: Path) -> bool:
+    """Return whether two places stay where they are, and neither contains the other."""
+    shared = min(len(one), len(other))
+    has_index = any(isinstance(segment, int) for segment in (*one, *other))
+    return not has_index and one[:shared] != other[:shared]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 import inngest
 
 from ._changes import StepRef
 from ._errors import MetadataSendError
+from ._keys import check_run_id, wire_kind
 from ._live import Snapshot, subscribe, subscribe_stream
-from ._operations import Operation, Take, Writes
+from ._operations import Operation
 from ._sender import Sender, Target, Updates
-from ._values import Json, Limits, check_run_id, checked_limits
+from ._values import Json, Limits, checked_limits
+from ._writes import Writes
 
 if TYPE_CHECKING:
     from inngest_plugins.core import MessageSource
@@ -141,8 +143,6 @@ class PendingMetadata(Writes):
             self._updates.follow(sender.left(self._client))
             raise MetadataSendError(f"metadata of run {self._target.run_id}: {'; '.join(problems)}")
 
-    def _taker(self) -> tuple[Limits, Take]:
-        return self._limits, self._take
-
-    def _take(self, wire: str, operations: tuple[Operation, ...]) -> None:
-        self._updates.to(self._target, wire).write(*operations)
+    def _record(self, kind: str, operations: Sequence[Operation]) -> None:
+        wire = wire_kind(kind, self._limits.kind_bytes)
+        self._updates.to(self._target, wire).write(operations)

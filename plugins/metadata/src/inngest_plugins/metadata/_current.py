@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import abc
-import functools
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import Literal, overload
 
 from inngest_plugins.core import Call
@@ -16,19 +15,14 @@ from ._errors import (
     MetadataKeyError,
     MetadataSendError,
 )
+from ._keys import check_run_id, parse, wire_kind
 from ._live import ChunkT, forward
-from ._operations import Document, Take, Writes, find
+from ._operations import Document, Operation, find
 from ._run_state import HERE, STATE, RunState, Where
 from ._sender import Target, Updates
 from ._typed import ModelT, TypedView
-from ._values import (
-    Json,
-    Limits,
-    check_run_id,
-    copy,
-    parse,
-    wire_kind,
-)
+from ._values import Json, copy
+from ._writes import Writes
 
 _MAX_STREAM_NAME = 128
 
@@ -101,11 +95,10 @@ class _RunMetadata(Writes):
     def _wire(self, state: RunState, kind: str | None) -> str:
         return wire_kind(self._kind if kind is None else kind, state.limits.kind_bytes)
 
-    def _taker(self) -> tuple[Limits, Take] | None:
+    def _record(self, kind: str, operations: Sequence[Operation]) -> None:
         state = current_run()
-        if state is None:
-            return None
-        return state.limits, functools.partial(state.write, self._where)
+        if state is not None:
+            state.write(self._where, kind, operations)
 
 
 class ScopeMetadata(_RunMetadata):
@@ -158,11 +151,10 @@ class OtherMetadata(Writes):
             target = Target(target.run_id, StepRef(step_id, index))
         return OtherMetadata(target, self._kind if kind is None else kind)
 
-    def _taker(self) -> tuple[Limits, Take] | None:
+    def _record(self, kind: str, operations: Sequence[Operation]) -> None:
         state = current_run()
-        if state is None or self._target is None:
-            return None
-        return state.limits, functools.partial(state.write_remote, self._target)
+        if state is not None and self._target is not None:
+            state.write_remote(self._target, kind, operations)
 
 
 class Metadata(_RunMetadata):

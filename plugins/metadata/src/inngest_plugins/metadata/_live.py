@@ -20,8 +20,9 @@ import inngest_plugins.core
 from inngest_plugins.core import Call
 
 from ._errors import MetadataContextError, MetadataSendError
+from ._keys import DEFAULT_KIND, check_run_id, shown_kind
 from ._operations import Document
-from ._values import DEFAULT_KIND, Json, check_run_id, normalize, shown_kind
+from ._values import Json, normalize
 
 if TYPE_CHECKING:
     from inngest_plugins.core import MessageSource, RealtimeEvent, RealtimeTiming

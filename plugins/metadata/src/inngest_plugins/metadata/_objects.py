@@ -3,26 +3,160 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
-from inngest_plugins.core import Call, Step
+from inngest_plugins.core import Call
 
-from ._changes import Address, Changes, Recording, Scope, SizeBudget, StepRecord, StepRef
-from ._errors import MetadataError
-from ._operations import Document, Operation, apply
-from ._sender import Updates
-from ._values import Json, Limits, copy, same
+from ._changes import Address, StepRecord
+from ._errors import MetadataError, MetadataLimitError
+from ._keys import check_key, render
+from ._operations import Document, Operation, apply, check
+from ._values import Json, Limits, copy, document_size, size
 
 _logger = logging.getLogger("inngest_plugins.metadata")
 
 ATTACHMENT: Final = "metadata"
-_GONE: Final = object()
 
 Keys: TypeAlias = dict[str, None]
 
 WHOLE: Final = ""
 """Stands among changed keys for the whole object; a real key is never empty."""
+
+
+class SizeBudget:
+    """Keeps a run's metadata objects below the limits.
+
+    Measuring an object is slow, so each has a bound: a write adds at least what it can make the
+    object grow. Only when the bounds reach a limit are objects measured, so that a refusal is
+    always exact.
+
+    Args:
+        limits: sizes to keep.
+
+    Attributes:
+        documents: the objects that count, by address.
+    """
+
+    __slots__ = ("_bounds", "documents", "limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.documents: dict[object, Document] = {}
+        self._bounds: dict[object, int] = {}
+
+    def spend(self, address: object, operations: Iterable[Operation]) -> bool:
+        """Count writes to an object, and return whether they are sure to fit."""
+        bound = self._bounds.get(address, 0)
+        for code, path, operand in operations:
+            if code not in ("delete", "remove"):
+                # A rendered number has at most 25 bytes; a character of a key or text at most 6.
+                bound += 26 if type(operand) in (int, float) else size(operand) + 2
+                bound += sum(6 * len(each) + 6 if type(each) is str else 6 for each in path)
+        self._bounds[address] = bound
+        limits = self.limits
+        return bound <= limits.scope_bytes and sum(self._bounds.values()) <= limits.run_bytes
+
+    def measure(
+        self, address: object, what: str, after: Document, operations: Sequence[Operation]
+    ) -> None:
+        """Measure what an object would be after writes.
+
+        Args:
+            address: the object's place in `documents`.
+            what: names the object in the message.
+            after: what it would be.
+            operations: the writes.
+
+        Raises:
+            MetadataLimitError: the object, or the whole run, would be too large.
+        """
+        limits = self.limits
+        before, new = document_size(self.documents[address]), document_size(after)
+        if new > max(limits.scope_bytes, before):
+            raise _too_large(operations, what, limits.scope_bytes)
+        self._bounds[address] = new
+        if new > before and sum(self._bounds.values()) > limits.run_bytes:
+            self._bounds = {at: document_size(each) for at, each in self.documents.items()}
+            self._bounds[address] = new
+            if sum(self._bounds.values()) > limits.run_bytes:
+                raise _too_large(operations, "the metadata of the run", limits.run_bytes)
+
+
+def _too_large(operations: Sequence[Operation], what: str, limit: int) -> MetadataLimitError:
+    code, path, operand = max(operations, key=lambda each: size(each[2]))
+    key = render(path)
+    if code == "replace":
+        key = max(operand, key=lambda each: size(operand[each]), default="replace()")
+    return MetadataLimitError(
+        f"metadata {key}: with this value {what} would exceed {limit} bytes; "
+        "delete keys, record less, or store the data elsewhere and record where"
+    )
+
+
+class MetadataObject:
+    """A metadata object that code writes to.
+
+    Args:
+        address: its address in the budget.
+        document: its value, which is changed in place.
+        budget: sizes to keep.
+        what: names it in messages.
+
+    Attributes:
+        document: its value.
+        changed: the top-level keys that were written to; `WHOLE` for a replacement.
+        what: names it in messages.
+    """
+
+    __slots__ = ("_address", "_budget", "changed", "document", "what")
+
+    def __init__(self, address: object, document: Document, budget: SizeBudget, what: str) -> None:
+        self.document = document
+        self.changed: Keys = {}
+        self.what = what
+        self._address = address
+        self._budget = budget
+        budget.documents[address] = document
+
+    def write(self, operations: Sequence[Operation]) -> None:
+        """Check and make operations: all of them, or none.
+
+        Raises:
+            MetadataKeyError: a key is too long.
+            MetadataTargetError: one cannot be made here.
+            MetadataValueError: one does not fit.
+            MetadataLimitError: they make the object or the run too large.
+        """
+        keys: Keys = {}
+        for code, path, operand in operations:
+            written: Keys = dict.fromkeys(operand) if code == "replace" else {str(path[0]): None}
+            for key in written:
+                check_key(key, self._budget.limits.key_bytes)
+            keys |= {WHOLE: None} if code == "replace" else written
+        fits = self._budget.spend(self._address, operations)
+        document = self.document
+        if len(operations) > 1 or not fits:
+            # Any of them may be refused, so they are made on a copy of what they touch.
+            document = {k: copy(v) if k in keys else v for k, v in document.items()}
+        for operation in operations:
+            self._check(document, operation)
+            apply(document, operation)
+        if not fits:
+            self._budget.measure(self._address, self.what, document, operations)
+        if document is not self.document:
+            self.document.clear()
+            self.document.update(document)
+        self.changed |= keys
+
+    def take_changed(self) -> Keys:
+        """Return the keys that were written to since the last time."""
+        keys, self.changed = self.changed, {}
+        return keys
+
+    def _check(self, document: Document, operation: Operation) -> None:
+        """Refuse an operation that cannot be made on the object as it is."""
+        check(document, operation)
 
 
 class Objects:
@@ -38,30 +172,30 @@ class Objects:
             older value.
     """
 
-    __slots__ = ("_absorbed", "_budget", "_call", "_left", "_recordings", "to_repair", "views")
+    __slots__ = ("_absorbed", "_budget", "_call", "_left", "_objects", "to_repair", "views")
 
     def __init__(self, call: Call, limits: Limits) -> None:
         self.to_repair: dict[Address, Keys] = {}
         self.views: dict[str, Document] = {}
         self._call = call
         self._budget = SizeBudget(limits)
-        self._recordings: dict[Address, Recording] = {}
+        self._objects: dict[Address, MetadataObject] = {}
         self._left = 0
         self._absorbed: set[str] = set()
 
-    def at(self, address: Address) -> Recording:
+    def at(self, address: Address) -> MetadataObject:
         """Return an object, which is created if there is none."""
-        if address not in self._recordings:
-            self._recordings[address] = self._open(address, {})
-        return self._recordings[address]
+        if address not in self._objects:
+            self._objects[address] = self._open(address, {})
+        return self._objects[address]
 
-    def copy(self, address: Address) -> Recording:
+    def copy(self, address: Address) -> MetadataObject:
         """Return a copy of an object, which counts towards the limits in its place."""
         return self._open(address, copy(self.document(address)))
 
     def document(self, address: Address) -> Document:
         """Return an object's value; not a copy."""
-        found = self._recordings.get(address)
+        found = self._objects.get(address)
         return {} if found is None else found.document
 
     def apply(self, record: StepRecord) -> None:
@@ -69,7 +203,8 @@ class Objects:
         for address, changes in record.changes.items():
             document = self.at(address).document
             changes.apply(document)
-            self._budget.put(address, document)
+            self._budget.documents[address] = document
+            self._budget.spend(address, changes)
         for kind, changes in record.views.items():
             changes.apply(self.views.setdefault(kind, {}))
 
@@ -112,113 +247,7 @@ class Objects:
                 if address[0] != record.step:
                     self.to_repair.setdefault(address, {}).update(dict.fromkeys(changes.by_key))
 
-    def _open(self, address: Address, document: Document) -> Recording:
+    def _open(self, address: Address, document: Document) -> MetadataObject:
         scope = address[0]
         what = "the run's metadata" if scope is None else f"the metadata of step {scope.id!r}"
-        return Recording(address, document, self._budget, what)
-
-
-class Attempt:
-    """What a step's handler records, until the outcome says whether the attempt counts.
-
-    Args:
-        step: the step.
-        after: how many stored results the function had when it reached the step.
-        objects: the run's objects before the step.
-        limits: sizes to keep.
-
-    Attributes:
-        step: the step.
-        recordings: the objects that it wrote to, each a copy of the run's.
-        remote: its writes to other runs.
-        sent: values sent before the outcome was known, by object and key.
-        ended: whether the handler has returned or raised.
-        collected: whether its changes are part of what the request sends.
-    """
-
-    __slots__ = (
-        "_after",
-        "_branch",
-        "_mixed",
-        "_objects",
-        "_views",
-        "collected",
-        "ended",
-        "recordings",
-        "remote",
-        "sent",
-        "step",
-    )
-
-    def __init__(self, step: Step, after: int, objects: Objects, limits: Limits) -> None:
-        self.step = StepRef(step.id, step.index)
-        self.recordings: dict[Address, Recording] = {}
-        self.remote = Updates(limits)
-        self.sent: dict[Address, dict[str, object]] = {}
-        self.ended = False
-        self.collected = False
-        self._objects = objects
-        self._branch = step.branch
-        self._after = after
-        self._mixed: dict[str, Changes] = {}
-        self._views: dict[str, Document] = {}
-
-    def write(self, scope: Scope, kind: str, operations: Sequence[Operation]) -> None:
-        """Record operations; raises when one is refused, and then records none."""
-        address = scope, kind
-        recording = self.recordings.get(address)
-        if recording is None:
-            if kind not in self._mixed and (alone := self._changes_of(kind)) is not None:
-                # The order of writes to several objects matters, and the view keeps it.
-                mixed = self._mixed[kind] = Changes()
-                for earlier in alone:
-                    mixed.note(earlier)
-            recording = self._objects.copy(address)
-            self.recordings[address] = recording
-        recording.write(*operations)
-        for operation in operations:
-            if kind in self._mixed:
-                self._mixed[kind].note(operation)
-            if kind in self._views:
-                apply(self._views[kind], operation)
-
-    def view(self, kind: str) -> Document:
-        """Return the run's merged view as the handler sees it; not a copy."""
-        if kind not in self._views:
-            view = self._views[kind] = copy(self._objects.views.get(kind, {}))
-            changes = self._changes_of(kind)
-            if changes is not None:
-                changes.apply(view)
-        return self._views[kind]
-
-    def kinds(self) -> set[str]:
-        """Return the kinds that the handler has written to."""
-        return {kind for _, kind in self.recordings}
-
-    def step_record(self) -> StepRecord | None:
-        """Return all that the step has recorded, or None."""
-        if not self.recordings:
-            return None
-        changes = {address: each.changes for address, each in self.recordings.items()}
-        views = {kind: self._changes_of(kind) or Changes() for kind in self.kinds()}
-        return StepRecord(self.step, self._branch, self._after, changes, views)
-
-    def take_unsent(self) -> dict[Address, Keys]:
-        """Return the keys that have changed since the last time."""
-        unsent: dict[Address, Keys] = {}
-        for address, recording in self.recordings.items():
-            changes, document = recording.changes, recording.document
-            keys: Keys = {WHOLE: None} if changes.replaced and address not in self.sent else {}
-            sent = self.sent.setdefault(address, {})
-            for key in changes.by_key:
-                value = document.get(key, _GONE)
-                if key not in sent or not same(sent[key], value):
-                    keys[key] = None
-                    sent[key] = copy(value)
-            if keys:
-                unsent[address] = keys
-        return unsent
-
-    def _changes_of(self, kind: str) -> Changes | None:
-        written = [each.changes for (_, other), each in self.recordings.items() if other == kind]
-        return self._mixed.get(kind) or (written[0] if written else None)
+        return MetadataObject(address, document, self._budget, what)

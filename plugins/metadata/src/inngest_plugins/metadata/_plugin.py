@@ -11,11 +11,12 @@ from inngest_plugins.core import Call, Layer, Outcome, Plugin, Stack, Step, chec
 
 from ._current import LENIENT
 from ._errors import MetadataKeyError
+from ._keys import check_run_id
 from ._live import Publisher
 from ._objects import ATTACHMENT
 from ._run_state import STATE, RunState
 from ._sender import Sender
-from ._values import Limits, check_run_id, checked_limits
+from ._values import Limits, checked_limits
 
 _NOTHING: Final = contextlib.nullcontext()
 

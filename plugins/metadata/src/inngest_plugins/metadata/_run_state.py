@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from inngest_plugins.core import Call, CallKey, Outcome, Phase, Step
 
-from ._changes import Address, Changes, Scope, StepRef
+from ._attempt import Attempt
+from ._changes import Address, Scope, StepRef
 from ._errors import MetadataContextError
-from ._objects import ATTACHMENT, WHOLE, Attempt, Keys, Objects
+from ._keys import wire_kind
+from ._objects import ATTACHMENT, WHOLE, Keys, Objects
 from ._operations import Document, Operation, apply
 from ._sender import Sender, Target, Updates
 from ._values import Json, Limits, copy
@@ -76,11 +78,12 @@ class RunState:
         self._closed = False
 
     def write(self, where: Where, kind: str, operations: Sequence[Operation]) -> None:
-        """Record operations of a wire kind, in order.
+        """Record operations of a kind, in order.
 
         Raises:
             MetadataError: one was refused, and none was recorded.
         """
+        kind = wire_kind(kind, self.limits.kind_bytes)
         with self.lock:
             attempt = self._attempt()
             if attempt is not None:
@@ -88,9 +91,8 @@ class RunState:
                 attempt.write(scope, kind, operations)
             else:
                 address = None if where is HERE else where, kind
-                recording = self._objects.at(address)
                 view = self._objects.views.setdefault(kind, {})
-                recording.write(*operations)
+                self._objects.at(address).write(operations)
                 self._body_writes[address] = None
                 for operation in operations:
                     apply(view, operation)
@@ -99,10 +101,11 @@ class RunState:
 
     def write_remote(self, target: Target, kind: str, operations: Sequence[Operation]) -> None:
         """Record operations on another run's metadata; see `write`."""
+        kind = wire_kind(kind, self.limits.kind_bytes)
         with self.lock:
             attempt = self._attempt()
             update = (self._body_remote if attempt is None else attempt.remote).to(target, kind)
-            update.write(*operations)
+            update.write(operations)
 
     def view(self, kind: str) -> Document:
         """Return what the run has recorded so far, in all scopes; not a copy. Hold `lock`."""
@@ -112,8 +115,8 @@ class RunState:
     def document(self, scope: Scope, kind: str) -> Document:
         """Return one scope's metadata so far; not a copy. Hold `lock`."""
         attempt = self._attempt()
-        recording = None if attempt is None else attempt.recordings.get((scope, kind))
-        return self._objects.document((scope, kind)) if recording is None else recording.document
+        found = None if attempt is None else attempt.objects.get((scope, kind))
+        return self._objects.document((scope, kind)) if found is None else found.document
 
     def snapshot(self) -> dict[str, Document]:
         """Return a copy of the view of every kind, as the newest code sees it."""
@@ -121,7 +124,7 @@ class RunState:
             views = dict(self._objects.views)
             for attempt in self._attempts:
                 if not attempt.ended:
-                    views |= {kind: attempt.view(kind) for kind in attempt.kinds()}
+                    views |= attempt.views
             return {kind: copy(view) for kind, view in views.items()}
 
     @property
@@ -198,7 +201,7 @@ class RunState:
                 self._new_keys = new_keys
             if attempt is not None:
                 for address, keys in attempt.take_unsent().items():
-                    self._show(updates, address, attempt.recordings[address].document, keys)
+                    self._show(updates, address, attempt.objects[address].document, keys)
             return updates
 
     def send(self, updates: Updates) -> list[str]:
@@ -287,12 +290,9 @@ class RunState:
     def _settle_body_writes(self, *, is_new: bool) -> None:
         """Mark what the body wrote since the last memoized step for sending, if it is new."""
         for address in self._body_writes:
-            recording = self._objects.at(address)
-            changes, recording.changes = recording.changes, Changes()
+            keys = self._objects.at(address).take_changed()
             if is_new:
-                self._mark(address, changes.by_key)
-                if changes.replaced:
-                    self._mark(address, [WHOLE])
+                self._mark(address, keys)
         self._body_writes.clear()
         if is_new:
             self._updates.follow(self._body_remote)
@@ -313,8 +313,7 @@ class RunState:
 
     def _show(self, updates: Updates, address: Address, document: Document, keys: Keys) -> None:
         scope, kind = address
-        update = updates.to(Target(self.call.run_id, scope), kind)
-        update.show(document, [key for key in keys if key], replaced=WHOLE in keys)
+        updates.to(Target(self.call.run_id, scope), kind).show(document, keys)
 
     def _add_to(self, outcome: Outcome, step: Step) -> None:
         """Add new metadata of the step and its run to the step's operation before it is written."""
@@ -359,11 +358,11 @@ class RunState:
             self._mark(address, sent)
         attempt.remote.split_adds()
         target = Target(self.call.run_id, attempt.step, self.call.attempt if retried else None)
-        for (scope, kind), recording in attempt.recordings.items():
-            changes = recording.changes
-            if scope == attempt.step and changes:
-                update = self._updates.to(target, kind)
-                update.show(recording.document, changes.by_key, replaced=changes.replaced)
+        for (scope, kind), changes in attempt.changes.items():
+            if scope == attempt.step:
+                keys = [WHOLE] if changes.replaced else list(changes.by_key)
+                document = attempt.objects[scope, kind].document
+                self._updates.to(target, kind).show(document, keys)
 
     def _finish(self) -> Updates:
         """Return what the request still has to send; nothing can be recorded any more."""

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -22,10 +22,12 @@ import inngest
 
 from inngest_plugins.core import EngineApi, EngineApiError
 
-from ._changes import Changes, Recording, SizeBudget, StepRef
+from ._changes import Changes, StepRef
 from ._errors import MetadataTargetError
-from ._operations import Document, Operation
-from ._values import Json, Limits, dumps, render
+from ._keys import render
+from ._objects import WHOLE, MetadataObject, SizeBudget
+from ._operations import Document, Operation, apply
+from ._values import Json, Limits, dumps
 
 _logger = logging.getLogger("inngest_plugins.metadata")
 
@@ -88,62 +90,68 @@ def entries_of(kind: str, changes: Changes) -> list[Json]:
     ]
 
 
-class Update(Recording):
+class Update(MetadataObject):
     """The operations to send for one kind of metadata of one target.
 
     Its document holds only what the update sets: the engine has the rest.
+
+    Attributes:
+        changes: the operations.
     """
 
-    __slots__ = ()
+    __slots__ = ("changes",)
 
     def __init__(self, limits: Limits, what: str) -> None:
         super().__init__(None, {}, SizeBudget(limits), what)
+        self.changes = Changes()
 
-    def write(self, *operations: Operation) -> None:
+    def write(self, operations: Sequence[Operation]) -> None:
         """Add operations on metadata whose present value is not known: another run's.
 
         Raises:
             MetadataTargetError: the engine cannot do one without knowing the present value.
             MetadataLimitError: the update would be too large.
         """
-        for code, path, _ in operations:
-            if len(path) > 1 or code in ("append", "remove"):
-                raise MetadataTargetError(
-                    f"metadata {render(path)} of {self.what}: the engine can only set, delete and "
-                    "increment whole top-level keys of metadata that is written from elsewhere; "
-                    "what is nested in it, and the items of its lists, cannot be changed without "
-                    "a race. Give every writer a key of its own, or write from the run itself"
-                )
-        self._budget.spend(self._address, self.what, operations)
+        super().write(operations)
         for operation in operations:
-            self.note(operation)
+            self.changes.note(operation)
 
-    def show(self, document: Document, keys: Iterable[str], *, replaced: bool = False) -> None:
+    def follow(self, changes: Iterable[Operation]) -> None:
+        """Add operations without checks."""
+        for operation in changes:
+            apply(self.document, operation)
+            self.changes.note(operation)
+
+    def show(self, document: Document, keys: Iterable[str]) -> None:
         """Bring the engine up to date with an object whose value is known.
 
         Args:
             document: the object.
-            keys: the top-level keys that have changed; those that it lacks are deleted.
-            replaced: whether all of it is new.
+            keys: the top-level keys that have changed, or `WHOLE`.
         """
-        if replaced:
-            self.note(("replace", (), document))
-        else:
-            for key in keys:
-                if key in document:
-                    self.note(("set", (key,), document[key]))
-                else:
-                    self.note(("delete", (key,), None))
+        if WHOLE in keys:
+            self.follow([("replace", (), document)])
+            return
+        for key in keys:
+            known = key in document
+            self.follow([("set", (key,), document[key]) if known else ("delete", (key,), None)])
 
-    @property
-    def adds(self) -> list[Operation]:
-        """The increments of unknown values."""
-        return self.changes.parts()[2]
-
-    def drop_adds(self) -> None:
-        """Forget the increments of unknown values."""
-        for _, path, _ in self.adds:
+    def take_adds(self) -> list[Operation]:
+        """Remove and return the increments of unknown values."""
+        adds = self.changes.parts()[2]
+        for _, path, _ in adds:
             del self.changes.by_key[str(path[0])]
+        return adds
+
+    def _check(self, document: Document, operation: Operation) -> None:
+        code, path, _ = operation
+        if len(path) > 1 or code in ("append", "remove"):
+            raise MetadataTargetError(
+                f"metadata {render(path)} of {self.what}: the engine can only set, delete and "
+                "increment whole top-level keys of metadata that is written from elsewhere; "
+                "what is nested in it, and the items of its lists, cannot be changed without "
+                "a race. Give every writer a key of its own, or write from the run itself"
+            )
 
 
 class Updates(dict[tuple[Target, str], Update]):
@@ -165,9 +173,7 @@ class Updates(dict[tuple[Target, str], Update]):
     def follow(self, later: Updates) -> None:
         """Add later updates."""
         for (target, kind), update in later.items():
-            known = self.to(target, kind)
-            for operation in update.changes:
-                known.note(operation)
+            self.to(target, kind).follow(update.changes)
 
     def take(self, targets: Iterable[Target]) -> Updates:
         """Move the updates of these of the engine's addresses out of here."""
@@ -180,9 +186,7 @@ class Updates(dict[tuple[Target, str], Update]):
         """Move the increments to updates of their own."""
         adds = Updates(self.limits)
         for (target, kind), update in self.items():
-            for operation in update.adds:
-                adds.to(target, kind).note(operation)
-            update.drop_adds()
+            adds.to(target, kind).follow(update.take_adds())
         return adds
 
     def entries(self) -> Iterator[tuple[Target, list[Json]]]:

@@ -10,6 +10,7 @@ import pydantic
 from typing_extensions import Self
 
 from ._errors import MetadataValueError
+from ._keys import render
 from ._operations import Document
 from ._values import Json, same
 
@@ -92,7 +93,7 @@ class TypedView(Generic[ModelT]):
         recorded = self._through.current(kind=self._kind)
         gone = [key for key in before if key not in after and key in recorded]
         if gone:
-            self._through.delete(*map(_literal, gone), kind=self._kind)
+            self._through.delete(*(render((key,)) for key in gone), kind=self._kind)
         self._write({key: item for key, item in after.items() if is_new(key, item)})
 
     def _refuse_lost(self, value: ModelT, read: ModelT, written: Collection[str]) -> None:
@@ -123,9 +124,8 @@ class TypedView(Generic[ModelT]):
 
     def _write(self, values: Document) -> None:
         if values:
-            self._through.update(
-                {_literal(key): value for key, value in values.items()}, kind=self._kind
-            )
+            by_path = {render((key,)): value for key, value in values.items()}
+            self._through.update(by_path, kind=self._kind)
 
     def _validate(self, values: Json) -> ModelT:
         try:
@@ -157,10 +157,3 @@ def _hides(value: object) -> bool:
         return any(map(_hides, items))
     reveal = getattr(type(value), "get_secret_value", None)
     return callable(reveal) and bool(reveal(value))
-
-
-def _literal(key: str) -> str:
-    if not key.startswith("$"):
-        return key
-    quoted = key.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$['{quoted}']"
