@@ -26,6 +26,7 @@ from inngest_plugins.core import (
     Stack,
     StackEntry,
     Step,
+    check_seconds,
     require_extra,
 )
 from inngest_plugins.core.base.checks import require_extra as private_require_extra
@@ -401,3 +402,39 @@ def test_an_installed_extra_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "blocked_module", None)
     with pytest.raises(MissingExtraError, match="needs blocked_module, which is not"):
         require_extra("local", "blocked_module")
+
+
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "given"),
+    [
+        (0, ValueError, "not 0$"),
+        (-1.5, ValueError, "not -1.5$"),
+        (float("nan"), ValueError, "not nan$"),
+        (float("inf"), ValueError, "not inf$"),
+        pytest.param(10**400, ValueError, "not 1000", id="no float"),
+        pytest.param(10**5000, ValueError, "not <text unavailable>$", id="no text"),
+        (True, TypeError, "not bool$"),
+        ("5", TypeError, "not str$"),
+        (None, TypeError, "not NoneType$"),
+        (float, TypeError, "not the class float$"),
+    ],
+)
+def test_a_length_of_time_is_finite_and_above_nothing(
+    value: object, error: type[Exception], given: str
+) -> None:
+    """The error names the option, what it takes and what was given; a plugin's own, if it says."""
+    named = r"^P\(timeout=\.\.\.\) is a number of seconds above 0, "
+    with pytest.raises(error, match=named + given):
+        check_seconds("P(timeout=...)", value)
+    with pytest.raises(HookDefinitionError, match=r"is 1 to 5 s, " + given):
+        check_seconds("P(timeout=...)", value, "1 to 5 s", error=HookDefinitionError)
+
+
+@pytest.mark.parametrize("value", [1, 0.25, 1e300])
+def test_a_length_of_time_is_given_back_as_a_float(value: float) -> None:
+    """So that a plugin keeps what it checked."""
+    seconds = check_seconds("P(timeout=...)", value)
+    assert (seconds, type(seconds)) == (value, float)

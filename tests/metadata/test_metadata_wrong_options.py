@@ -17,11 +17,11 @@ CLIENT = inngest.Inngest(app_id="shop", is_production=False)
     ("options", "error", "message"),
     [
         ({"limits": {"run_bytes": 1}}, TypeError, "takes Limits.* not dict"),
-        ({"timeout": "5"}, ValueError, "timeout='5'.* seconds above 0"),
-        ({"timeout": 0}, ValueError, "timeout=0.* seconds above 0"),
-        ({"timeout": True}, ValueError, "timeout=True.* seconds above 0"),
-        ({"timeout": float("nan")}, ValueError, "timeout=nan.* seconds above 0"),
-        ({"timeout": float("inf")}, ValueError, "timeout=inf.* seconds above 0"),
+        ({"timeout": "5"}, ValueError, r"timeout=\.\.\.\).* seconds above 0, not str"),
+        ({"timeout": 0}, ValueError, "seconds above 0, not 0$"),
+        ({"timeout": True}, ValueError, "seconds above 0, not bool"),
+        ({"timeout": float("nan")}, ValueError, "seconds above 0, not nan"),
+        ({"timeout": float("inf")}, ValueError, "seconds above 0, not inf"),
     ],
 )
 def test_an_option_of_the_wrong_kind_is_named(

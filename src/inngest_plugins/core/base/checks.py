@@ -1,10 +1,12 @@
-"""What is checked before a plugin starts: the libraries of an extra, options that are on or off."""
+"""What is checked before a plugin starts: the libraries of an extra, switches, lengths of time."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 from .errors import MissingExtraError
+from .safe_text import safe_repr
 
 
 def require_extra(extra: str, *modules: str) -> None:
@@ -56,5 +58,38 @@ def check_switch(
         TypeError: names the option and what was given. Of the class `error`, where that is given.
     """
     if not isinstance(value, bool):
-        given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise error(f"{option} is {allowed}, not {given}")
+        raise error(f"{option} is {allowed}, not {_kind(value)}")
+
+
+def check_seconds(
+    option: str,
+    value: object,
+    allowed: str = "a number of seconds above 0",
+    *,
+    error: type[Exception] | None = None,
+) -> float:
+    """Refuse what is not a length of time: a text, 0, NaN, an infinity.
+
+    Args:
+        option: the option as the message shows it, such as "SentryPlugin(flush_timeout=...)".
+        value: what was given for it.
+        allowed: what may be given, for the message.
+        error: the class to raise, for a plugin with an error of its own.
+
+    Returns:
+        The seconds.
+
+    Raises:
+        TypeError: it is no number. Of the class `error`, where that is given.
+        ValueError: it is not above 0, or not finite. Of the class `error`, where that is given.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise (error or TypeError)(f"{option} is {allowed}, not {_kind(value)}")
+    # A larger integer cannot be made a float.
+    if not 0 < value <= sys.float_info.max:
+        raise (error or ValueError)(f"{option} is {allowed}, not {safe_repr(value)}")
+    return float(value)
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import math
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
+
+from inngest_plugins.core import check_seconds
 
 from ._errors import CheckpointOptionError
 
@@ -17,7 +18,6 @@ CONNECT_SECONDS: Final = 300.0
 MAX_BUFFER: Final = 1000
 """The most steps that the engine keeps for a run."""
 
-_LONGEST: Final = sys.float_info.max
 Duration = float | int | datetime.timedelta
 
 
@@ -95,10 +95,8 @@ def _seconds(option: str, value: object, *, or_none: bool = True) -> float:
         return math.inf
     if isinstance(value, datetime.timedelta):
         value = value.total_seconds()
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= _LONGEST:
-        return float(value)
     allowed = "more than 0 seconds (a number or a timedelta)" + (", or None" if or_none else "")
-    raise _wrong(option, allowed, value)
+    return check_seconds(_named(option), value, allowed, error=CheckpointOptionError)
 
 
 def _ids(option: str, value: object) -> frozenset[str]:
@@ -114,4 +112,8 @@ def _wrong(option: str, allowed: str, value: object) -> CheckpointOptionError:
     shown = (
         repr(value) if type(value) in (int, float, bool, str, type(None)) else type(value).__name__
     )
-    return CheckpointOptionError(f"CheckpointPlugin({option}=...) is {allowed}, not {shown}")
+    return CheckpointOptionError(f"{_named(option)} is {allowed}, not {shown}")
+
+
+def _named(option: str) -> str:
+    return f"CheckpointPlugin({option}=...)"

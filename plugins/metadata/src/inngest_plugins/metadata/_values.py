@@ -7,6 +7,8 @@ import json
 import math
 from typing import Any, Final, TypeAlias, cast
 
+from inngest_plugins.core import check_seconds
+
 from ._errors import MetadataValueError
 
 Json: TypeAlias = Any
@@ -68,9 +70,7 @@ def checked_limits(owner: str, limits: object, timeout: object) -> Limits:
         raise TypeError(
             f"{owner}(limits=...) takes Limits(...) or None, not {type(limits).__name__}"
         )
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not is_number or not 0 < cast("float", timeout) < math.inf:
-        raise ValueError(f"{owner}(timeout={timeout!r}) must be a number of seconds above 0")
+    check_seconds(f"{owner}(timeout=...)", timeout, error=ValueError)
     return limits or Limits()
 
 

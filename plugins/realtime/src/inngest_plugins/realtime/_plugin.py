@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import ClassVar
 
-from inngest_plugins.core import Call, Plugin, Stack, check_switch
+from inngest_plugins.core import Call, Plugin, Stack, check_seconds, check_switch
 
 from ._errors import PublishContextError
 from ._publishing import MESSAGES, Options, RunMessages
@@ -33,9 +32,7 @@ class RealtimePlugin(Plugin):
 
     def __init__(self, *, strict: bool = False, timeout: float = 5.0) -> None:
         check_switch("RealtimePlugin(strict=...)", strict)
-        is_no_number = isinstance(timeout, bool) or not isinstance(timeout, (int, float))
-        if is_no_number or not 0 < timeout < math.inf:
-            raise PublishContextError("RealtimePlugin(timeout=...) is more than 0 seconds")
+        check_seconds("RealtimePlugin(timeout=...)", timeout, error=PublishContextError)
         self._options = Options(strict=strict, timeout=timeout)
 
     def transform_input(self, call: Call) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Optional
 
-from inngest_plugins.core import Call, Outcome, check_switch
+from inngest_plugins.core import Call, Outcome, check_seconds, check_switch
 from inngest_plugins.sentry.base.privacy import DECRYPTED
 
 if TYPE_CHECKING:
@@ -59,12 +58,8 @@ class Settings:
             check_switch(f"SentryPlugin({switch}=...)", getattr(self, switch))
         if self.flush is not None:
             check_switch("SentryPlugin(flush=...)", self.flush, "True, False or None")
-        seconds: object = self.flush_timeout
-        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if not is_number or not 0 < self.flush_timeout < math.inf:
-            raise ValueError(
-                f"SentryPlugin(flush_timeout={seconds!r}) must be a number of seconds above 0"
-            )
+        option = "SentryPlugin(flush_timeout=...)"
+        check_seconds(option, self.flush_timeout, error=ValueError)
         if self.before_capture is not None:
             _check_callback(self.before_capture)
         for name in self.send_decrypted:
