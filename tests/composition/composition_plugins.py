@@ -182,7 +182,7 @@ class PluginMaker:
 
         async def read() -> tuple[Page, list[RunDetail]]:
             async with self.store.begin(writes=False) as connection:
-                page = await read_page(connection, everyone, Filters(), None, MAX_LIMIT)
+                page = await read_page(connection, everyone, Filters(), MAX_LIMIT)
                 found = [await read_run(connection, everyone, run.run_id) for run in page.runs]
                 return page, [detail for detail in found if detail is not None]
 

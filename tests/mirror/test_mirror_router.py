@@ -122,6 +122,10 @@ async def test_a_list_and_a_run(store: SQLAlchemyStore, make_app: type[App]) -> 
         ]
         assert (await web.ask("acme", "/", params={"limit": 0})).status_code == 422
         assert (await web.ask("acme", "/", params={"tag": "plan"})).status_code == 422
+        for path in ("/", "/page"):
+            refused = await web.ask("acme", path, params={"status": "Nope"})
+            assert refused.status_code == 422, path
+            assert "Queued, Running, Completed" in refused.json()["detail"]
 
 
 async def test_tenants_are_kept_apart(store: SQLAlchemyStore, make_app: type[App]) -> None:

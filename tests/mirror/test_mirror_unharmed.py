@@ -275,6 +275,8 @@ async def test_the_tenant_is_asked_in_the_clear(
     ("options", "error"),
     [
         ({"store_fields": "event"}, TypeError),
+        ({"store_fields": None}, TypeError),
+        ({"store_fields": 5}, TypeError),
         ({"store_fields": ["card"]}, MirrorError),
         ({"store_fields": ["event..card"]}, MirrorError),
         ({"redact": 1}, TypeError),
@@ -283,6 +285,8 @@ async def test_the_tenant_is_asked_in_the_clear(
         ({"timeout": 0}, ValueError),
         ({"timeout": True}, TypeError),
         ({"timeout": "1"}, TypeError),
+        ({"timeout": float("nan")}, ValueError),
+        ({"timeout": float("inf")}, ValueError),
         ({"keep": 0}, ValueError),
         ({"keep": True}, TypeError),
         ({"keep": 1.5}, TypeError),

@@ -62,11 +62,16 @@ def stored_fields(names: Iterable[str], redact: Redact | None) -> StoredFields:
     """Read the option `store_fields`.
 
     Raises:
-        TypeError: it is one string and no list of them, or `redact` cannot be called.
+        TypeError: it is no list of names, or `redact` cannot be called.
         MirrorError: a name does not begin with a place.
     """
-    if isinstance(names, str):
-        raise TypeError(f'MirrorPlugin(store_fields="{names}") is one string: give a list')
+    given: object = names
+    if isinstance(given, str):
+        raise TypeError(f'MirrorPlugin(store_fields="{given}") is one string: give a list')
+    if not isinstance(given, Iterable):
+        raise TypeError(
+            f"MirrorPlugin(store_fields=...) is a list of names, not {class_name(given)}"
+        )
     if redact is not None and not callable(redact):
         raise TypeError("MirrorPlugin(redact=...) is not a function")
     paths: list[tuple[str, tuple[str, ...], str]] = []

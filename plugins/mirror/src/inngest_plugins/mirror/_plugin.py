@@ -15,6 +15,7 @@ from inngest_plugins.core import (
     Outcome,
     Plugin,
     Step,
+    check_seconds,
     class_name,
     printable,
 )
@@ -77,10 +78,7 @@ class MirrorPlugin(Plugin):
         for name, function in (("tenant", tenant), ("tags", tags)):
             if function is not None and not callable(function):
                 raise TypeError(f"MirrorPlugin({name}=...) is not a function")
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError("MirrorPlugin(timeout=...) is not a number of seconds")
-        if not 0 < timeout < float("inf"):
-            raise ValueError(f"MirrorPlugin(timeout={timeout!r}) is not a number above 0")
+        check_seconds("MirrorPlugin(timeout=...)", timeout)
         if isinstance(keep, bool) or not isinstance(keep, int):
             raise TypeError("MirrorPlugin(keep=...) is not a number of reports")
         if keep < 1:

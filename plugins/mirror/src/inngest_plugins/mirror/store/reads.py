@@ -6,12 +6,15 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from .rows import OPEN, LogLine
+from inngest_plugins.core import class_name
+from inngest_plugins.mirror._errors import MirrorError
+
+from .rows import OPEN, LogLine, RunStatus
 from .scope import Scope
 from .tables import attempts, logs, runs, steps, tags
 from .values import text
@@ -188,16 +191,55 @@ class Filters:
         function_id: the function.
         event_name: the event's name.
         tag: a name and its value.
+        after: the `next` of the page before.
+
+    Raises:
+        MirrorError: names the filter that no run could have.
     """
 
     status: str | None = None
     function_id: str | None = None
     event_name: str | None = None
     tag: tuple[str, str] | None = None
+    after: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("status", "function_id", "event_name", "after"):
+            if getattr(self, name) is not None:
+                checked_text(name, getattr(self, name))
+        known = get_args(RunStatus)
+        if self.status is not None and self.status not in known:
+            raise MirrorError(f"runs: status is one of {', '.join(known)}, written like that")
+        tag: Any = self.tag
+        is_pair = isinstance(tag, tuple | list) and len(cast("Sequence[object]", tag)) == 2
+        if tag is not None and not (is_pair and all(isinstance(each, str) for each in tag)):
+            raise MirrorError('runs: tag is a name and its value, such as ("plan", "pro")')
+
+
+def checked_limit(limit: object) -> int:
+    """Return how many runs a page has, at most `MAX_LIMIT`.
+
+    Raises:
+        MirrorError: it is no whole number.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise MirrorError(f"runs: limit is a whole number, not {class_name(limit)}")
+    return max(1, min(limit, MAX_LIMIT))
+
+
+def checked_text(name: str, value: object) -> str:
+    """Return an argument that is a text.
+
+    Raises:
+        MirrorError: it is another value, which no run could have.
+    """
+    if not isinstance(value, str):
+        raise MirrorError(f"runs: {name} is a text, not {class_name(value)}")
+    return value
 
 
 async def read_page(
-    connection: AsyncConnection, scope: Scope, filters: Filters, after: str | None, limit: int
+    connection: AsyncConnection, scope: Scope, filters: Filters, limit: int
 ) -> Page:
     """Read a page of the runs that a scope shows."""
     query = sa.select(runs).where(scope.condition()).order_by(runs.c.run_id.desc())
@@ -213,8 +255,8 @@ async def read_page(
                 tags.c.value == text(value),
             )
         )
-    if after is not None:
-        query = query.where(runs.c.run_id < text(after))
+    if filters.after is not None:
+        query = query.where(runs.c.run_id < text(filters.after))
     rows = (await connection.execute(query.limit(limit + 1))).mappings().all()
     found = await _with_tags(connection, rows[:limit])
     return Page(found, found[-1].run_id if len(rows) > limit else None)

@@ -12,7 +12,8 @@ import inngest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from inngest_plugins.core import EngineApi, EngineApiError, parse_timestamp
+from inngest_plugins.core import EngineApi, EngineApiError, class_name, parse_timestamp
+from inngest_plugins.mirror._errors import MirrorError
 
 from .rows import OPEN, RunStatus, StepFacts, StepStatus
 from .tables import runs, steps
@@ -74,9 +75,21 @@ class EngineRun:
     asked_at: dt.datetime
 
 
-def oldest(now: dt.datetime, since: dt.timedelta) -> dt.datetime:
-    """Return from when on runs are compared; not before there were any."""
-    return now - min(since, now - _FIRST)
+def moments(
+    since: dt.timedelta, lost_after: dt.timedelta
+) -> tuple[dt.datetime, dt.datetime, dt.datetime]:
+    """Return the time, from when on runs are compared, and before when silent ones are lost.
+
+    Raises:
+        MirrorError: an argument is no `timedelta`.
+    """
+    now = dt.datetime.now(dt.timezone.utc)
+    for name, span in (("since", since), ("lost_after", lost_after)):
+        given: object = span
+        if not isinstance(given, dt.timedelta):
+            raise MirrorError(f"reconcile: {name} is a timedelta, not {class_name(given)}")
+    # There were no runs before the first; a date has no years without end.
+    return now, now - min(since, now - _FIRST), now - min(lost_after, now - _FIRST)
 
 
 class EngineRuns:

@@ -121,7 +121,7 @@ class SQLAlchemyStore:
 
         Args:
             scope: whose runs.
-            status: only those with this status.
+            status: only those with this status: "Queued", "Running", "Completed", ...
             function_id: only those of this function.
             event_name: only those of this event.
             tag: only those with this name and value.
@@ -129,18 +129,18 @@ class SQLAlchemyStore:
             limit: how many at most, up to 200.
 
         Raises:
-            MirrorError: the scope is none.
+            MirrorError: the scope is none, or another argument is one that no run could have.
             MirrorDatabaseError: the database failed.
         """
-        from .reads import MAX_LIMIT, Filters, read_page
+        from .reads import Filters, checked_limit, read_page
 
         checked = checked_scope(scope)
-        filters = Filters(status, function_id, event_name, tag)
-        count = max(1, min(limit, MAX_LIMIT))
+        filters = Filters(status, function_id, event_name, tag, after)
+        count = checked_limit(limit)
 
         async def read() -> Page:
             async with self.begin(writes=False) as connection:
-                return await read_page(connection, checked, filters, after, count)
+                return await read_page(connection, checked, filters, count)
 
         return await self.ask(read)
 
@@ -152,16 +152,16 @@ class SQLAlchemyStore:
             scope: whose runs.
 
         Raises:
-            MirrorError: the scope is none.
+            MirrorError: the scope is none, or the id is no text.
             MirrorDatabaseError: the database failed.
         """
-        from .reads import read_run
+        from .reads import checked_text, read_run
 
-        checked = checked_scope(scope)
+        checked, key = checked_scope(scope), checked_text("run_id", run_id)
 
         async def read() -> RunDetail | None:
             async with self.begin(writes=False) as connection:
-                return await read_run(connection, checked, run_id)
+                return await read_run(connection, checked, key)
 
         return await self.ask(read)
 
@@ -185,14 +185,14 @@ class SQLAlchemyStore:
                 after its last request.
 
         Raises:
+            MirrorError: `since` or `lost_after` is no `timedelta`.
             EngineApiError: the engine could not be reached, or refused.
             MirrorDatabaseError: the database failed.
         """
         from . import reconcile as compare
 
-        now = dt.datetime.now(dt.timezone.utc)
+        now, oldest, lost_before = compare.moments(since, lost_after)
         engine, app_id = compare.EngineRuns(client), client.app_id
-        oldest = compare.oldest(now, since)
         known = await self._in_transaction(lambda c: compare.known_runs(c, app_id, oldest))
         unfinished = await self._in_transaction(lambda c: compare.runs_with_open_steps(c, app_id))
         runs_there = {run.row["run_id"]: run async for run in engine.since(oldest)}
@@ -201,7 +201,7 @@ class SQLAlchemyStore:
             if run_id not in runs_there and row["status"] in OPEN:
                 if (run := await engine.one(run_id)) is not None:
                     runs_there[run_id] = run
-                elif row["seen_at"] is None or row["seen_at"] < now - lost_after:
+                elif row["seen_at"] is None or row["seen_at"] < lost_before:
                     lost.append(run_id)
         corrected = 0
         for run_id, run in runs_there.items():

@@ -16,7 +16,7 @@ import pydantic
 from fastapi import APIRouter, Body, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from inngest_plugins.core import EngineApi, EngineApiError
+from inngest_plugins.core import EngineApi, EngineApiError, check_seconds
 from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError
 from inngest_plugins.mirror.store.reads import MAX_LIMIT, Page, RunDetail
 from inngest_plugins.mirror.store.scope import Scope, checked_scope
@@ -61,9 +61,7 @@ def mirror_router(
             "mirror_router(authorise=...) is not a function: there is no default, as it would show "
             "every tenant's runs to everybody"
         )
-    seconds: Any = poll
-    if not isinstance(seconds, (int, float)) or not seconds > 0:
-        raise MirrorError("mirror_router(poll=...) is not a positive number of seconds")
+    check_seconds("mirror_router(poll=...)", poll, error=MirrorError)
     routes = _Routes(store, client, authorise, poll)
     router = APIRouter()
     pages: dict[str, Any] = {"include_in_schema": False, "response_model": None}
@@ -243,6 +241,8 @@ class _Routes:
             return await self._store.runs(scope, **filters, after=after, limit=limit)
         except MirrorDatabaseError as err:
             raise HTTPException(503, "the mirror's database cannot be reached") from err
+        except MirrorError as err:
+            raise HTTPException(422, str(err)) from err
 
     async def _run(self, run_id: str, scope: Scope) -> RunDetail:
         try:
