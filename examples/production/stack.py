@@ -59,7 +59,7 @@ def plugins(orders: Orders, store: SQLAlchemyStore) -> list[StackEntry]:
     # Sentry takes SENTRY_DSN, SENTRY_RELEASE and SENTRY_ENVIRONMENT from the environment.
     sentry_sdk.init()
     registry = svcs.Registry()
-    registry.register_value(Orders, orders, ping=orders.ping)
+    registry.register_value(Orders, orders, ping=Orders.ping)
     return [
         AIPlugin(),
         # A request ends after five seconds, so that a worker that is replaced can finish it.

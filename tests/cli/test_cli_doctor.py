@@ -118,6 +118,14 @@ async def one(ctx): ...
     assert "its own Watch replaces the client's (plugin watch)" in " ".join(ended.out.split())
 
 
+def test_a_plugin_that_delivers_needs_no_hooks(examine: Examine) -> None:
+    """Checkpointing has none, and does something: `doctor --strict` has nothing against it."""
+    head = "from inngest_plugins.checkpoint import CheckpointPlugin"
+    ended = examine("[CheckpointPlugin()]", "--strict", head=head)
+    assert "does nothing" not in ended.out
+    assert ended.code == 0
+
+
 def test_functions_with_their_own_middleware_are_shown_apart(examine: Examine) -> None:
     """Functions are grouped by the order that they really have."""
     functions = FUNCTIONS.replace('fn_id="two"', 'fn_id="two", middleware=[Seal(), Plain]')

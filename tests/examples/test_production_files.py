@@ -218,6 +218,33 @@ def secrets(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Pydantic AI needs Python 3.11")
+def test_the_doctor_finds_everything_up(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing wrong, once the tables are there: the guide asks for it in CI."""
+    for name in ("INNGEST_DEV", "SENTRY_DSN"):
+        monkeypatch.delenv(name, raising=False)
+    env = {
+        **run.environment(secrets, 8000),
+        "SHOP_DATABASE": f"sqlite+aiosqlite:///{tmp_path / 'shop.db'}",
+        "INNGEST_MIRROR_URL": f"sqlite:///{tmp_path / 'mirror.db'}",
+    }
+    program = run.mirror_command()[0]
+    subprocess.run([program, "mirror", "upgrade"], cwd=ROOT, env=env, check=True)
+    examined = subprocess.run(
+        [program, "doctor", f"{run.PACKAGE}.app:client", "--health", "--json"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+    )
+    assert examined.returncode == 0, examined.stdout
+    told = json.loads(examined.stdout)
+    assert len(told["health"]) == 2
+    assert not [check for check in told["health"] if check["error"]]
+    assert "does nothing" not in examined.stdout.decode()
+
+
 def wait_until_up(url: str) -> None:
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:

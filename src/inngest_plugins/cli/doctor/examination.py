@@ -259,7 +259,7 @@ def _is_async_only(entry: object) -> bool:
 def _stack_findings(client: inngest.Inngest, own: list[object], stack: Stack) -> Iterator[Finding]:
     for plugin in stack.plugins:
         where = f"plugin {plugin.name}"
-        if not any(plugin.hook_functions().values()):
+        if plugin.delivery is None and not any(plugin.hook_functions().values()):
             yield Finding("warning", where, "it has no hooks: it does nothing")
         if plugin.layer in (Layer.WIRE, Layer.CONTRACT) and plugin.fails_open():
             yield Finding(
