@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 from ._errors import MetadataError
-from ._keys import Path
+from ._keys import Path, check_step
 from ._operations import CODES, Document, Operation, add, apply
 from ._values import Json, copy
 
@@ -26,6 +26,16 @@ class StepRef(NamedTuple):
 
     id: str
     use: int = 0
+
+    @classmethod
+    def named(cls, step_id: str, index: int) -> StepRef:
+        """Make one of what user code gave.
+
+        Raises:
+            MetadataKeyError: the id is no str, or the index is no whole number from 0.
+        """
+        check_step(step_id, index)
+        return cls(step_id, index)
 
 
 Scope: TypeAlias = "StepRef | None"

@@ -54,7 +54,7 @@ class MetadataClient:
             kind: the namespace.
 
         Raises:
-            MetadataKeyError: `run_id` is not a ULID.
+            MetadataKeyError: `run_id` is not a ULID, or the kind is none.
         """
         return PendingMetadata(
             self._client,
@@ -110,11 +110,14 @@ class PendingMetadata(Writes):
             step_id: the step's id.
             index: which use of the id in the function, from 0.
             kind: the namespace.
+
+        Raises:
+            MetadataKeyError: `step_id` is no str, or `index` no whole number from 0.
         """
         return PendingMetadata(
             self._client,
             self._updates,
-            Target(self._target.run_id, StepRef(step_id, index)),
+            Target(self._target.run_id, StepRef.named(step_id, index)),
             self._kind if kind is None else kind,
             limits=self._limits,
             timeout=self._timeout,

@@ -12,10 +12,10 @@ from inngest_plugins.core import Call
 from ._changes import Scope, StepRef
 from ._errors import (
     MetadataContextError,
-    MetadataKeyError,
     MetadataSendError,
+    MetadataValueError,
 )
-from ._keys import check_run_id, parse, wire_kind
+from ._keys import check_run_id, check_stream_name, parse, wire_kind
 from ._live import ChunkT, forward
 from ._operations import Document, Operation, find
 from ._run_state import HERE, STATE, RunState, Where
@@ -23,8 +23,6 @@ from ._sender import Target, Updates
 from ._typed import ModelT, TypedView
 from ._values import Json, copy
 from ._writes import Writes
-
-_MAX_STREAM_NAME = 128
 
 LENIENT: weakref.WeakSet[object] = weakref.WeakSet()
 """Plugins with `strict=False`: outside of a run nothing says which plugin would apply."""
@@ -85,7 +83,11 @@ class _RunMetadata(Writes):
             return document
 
     def typed(self, model: type[ModelT], *, kind: str | None = None) -> TypedView[ModelT]:
-        """Return a view of the metadata through a Pydantic model, for reads and writes."""
+        """Return a view of the metadata through a Pydantic model, for reads and writes.
+
+        Raises:
+            MetadataValueError: `model` is no class of Pydantic's `BaseModel`.
+        """
         return TypedView(model, self, kind)
 
     @abc.abstractmethod
@@ -114,7 +116,7 @@ class ScopeMetadata(_RunMetadata):
 
     def step(self, step_id: str, index: int = 0, *, kind: str | None = None) -> ScopeMetadata:
         """Choose a step of this run; see `Metadata.step`."""
-        return ScopeMetadata(StepRef(step_id, index), self._kind if kind is None else kind)
+        return ScopeMetadata(StepRef.named(step_id, index), self._kind if kind is None else kind)
 
     def _document(self, state: RunState, wire: str) -> Document:
         return state.document(self._scope, wire)
@@ -145,10 +147,13 @@ class OtherMetadata(Writes):
             step_id: the step's id.
             index: which use of the id, from 0.
             kind: the namespace.
+
+        Raises:
+            MetadataKeyError: `step_id` is no str, or `index` no whole number from 0.
         """
-        target = self._target
+        step, target = StepRef.named(step_id, index), self._target
         if target is not None:
-            target = Target(target.run_id, StepRef(step_id, index))
+            target = Target(target.run_id, step)
         return OtherMetadata(target, self._kind if kind is None else kind)
 
     def _record(self, kind: str, operations: Sequence[Operation]) -> None:
@@ -203,9 +208,10 @@ class Metadata(_RunMetadata):
 
         Raises:
             MetadataContextError: no `step_id`, and no step is running.
+            MetadataKeyError: `step_id` is no str, or `index` no whole number from 0.
         """
         if step_id is not None:
-            return ScopeMetadata(StepRef(step_id, index), kind)
+            return ScopeMetadata(StepRef.named(step_id, index), kind)
         state = current_run()
         running = None if state is None else state.running_step
         if state is not None and running is None:
@@ -291,12 +297,15 @@ class Metadata(_RunMetadata):
             `MetadataPlugin(realtime=True)` each is published in the background, except in a replay.
 
         Raises:
-            MetadataKeyError: the name is empty or too long.
+            MetadataKeyError: the name is no str, empty or too long.
+            MetadataValueError: the source is no async iterable.
         """
-        if not 0 < len(name.encode()) <= _MAX_STREAM_NAME:
-            raise MetadataKeyError(
-                f"metadata: a stream's name has 1 to {_MAX_STREAM_NAME} bytes, not "
-                f"{len(name.encode())}"
+        check_stream_name(name)
+        source: object = chunks
+        if not isinstance(source, AsyncIterable):
+            raise MetadataValueError(
+                f"metadata stream {name!r}: the source is an async iterable, such as an "
+                f"async generator that was called, not {type(source).__name__}"
             )
         state = current_run()
         publisher = state.publisher if state is not None and state.is_new else None

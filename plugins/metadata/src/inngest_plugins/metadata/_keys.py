@@ -19,6 +19,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 DEFAULT_KIND: Final = "default"
 _PREFIX: Final = "userland."
+_MAX_STREAM_NAME: Final = 128
 _RUN_ID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SEGMENT: Final = re.compile(
     r"""\.(?P<name>[^\s.\[\]'"$*@?,:()]+)"""
@@ -106,12 +107,11 @@ def check_key(key: str, limit: int) -> None:
         )
 
 
-def wire_kind(kind: str, limit: int) -> str:
-    """Return a kind as the engine knows it: `userland.` and the name.
+def check_kind(kind: str) -> str:
+    """Return a kind that has a name of its own; how long it may be depends on the engine.
 
     Raises:
-        MetadataKeyError: the kind is empty, no str, belongs to Inngest (`inngest.*`) or is too
-            long.
+        MetadataKeyError: the kind is empty, no str, or belongs to Inngest (`inngest.*`).
     """
     _check_text(kind, "kind")
     name = shown_kind(kind)
@@ -121,6 +121,16 @@ def wire_kind(kind: str, limit: int) -> str:
         raise MetadataKeyError(
             f"metadata kind {kind!r}: kinds that start with 'inngest.' are Inngest's own"
         )
+    return kind
+
+
+def wire_kind(kind: str, limit: int) -> str:
+    """Return a kind as the engine knows it: `userland.` and the name.
+
+    Raises:
+        MetadataKeyError: the kind is one that `check_kind` refuses, or too long.
+    """
+    name = shown_kind(check_kind(kind))
     length = len((_PREFIX + name).encode())
     if length > limit:
         raise MetadataKeyError(
@@ -147,6 +157,39 @@ def check_run_id(run_id: str) -> str:
             f"this one has {len(run_id)} characters"
         )
     return run_id
+
+
+def check_stream_name(name: str) -> str:
+    """Return the name of a stream.
+
+    Raises:
+        MetadataKeyError: it is no str, empty or too long.
+    """
+    _check_text(name, "stream's name")
+    length = len(name.encode())
+    if not 0 < length <= _MAX_STREAM_NAME:
+        raise MetadataKeyError(
+            f"metadata: a stream's name has 1 to {_MAX_STREAM_NAME} bytes, not {length}"
+        )
+    return name
+
+
+def check_step(step_id: str, index: int) -> None:
+    """Refuse what names no step of any run.
+
+    Raises:
+        MetadataKeyError: the id is no str, or the index is no whole number from 0.
+    """
+    _check_text(step_id, "step id")
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise MetadataKeyError(
+            f"metadata: the index of step {step_id!r} is a whole number, not {type(index).__name__}"
+        )
+    if index < 0:
+        raise MetadataKeyError(
+            f"metadata: the index of step {step_id!r} counts the uses of its id from 0, so it is "
+            f"not {index}"
+        )
 
 
 def _check_text(text: object, what: str) -> None:

@@ -20,7 +20,7 @@ import inngest_plugins.core
 from inngest_plugins.core import Call
 
 from ._errors import MetadataContextError, MetadataSendError
-from ._keys import DEFAULT_KIND, check_run_id, shown_kind
+from ._keys import DEFAULT_KIND, check_run_id, check_stream_name, shown_kind
 from ._operations import Document
 from ._values import Json, normalize
 
@@ -226,7 +226,9 @@ def subscribe(
         Snapshots.
 
     Raises:
-        MetadataContextError: the client is driven by a `LocalEngine`, which was not passed.
+        MetadataContextError: the client is none, or driven by a `LocalEngine` that was not passed;
+            or the source is none.
+        MetadataKeyError: `run_id` is not a ULID.
         MetadataSendError: the engine refused the subscription, or could not be reached.
     """
     return _snapshots(run_id, _events(check_run_id(run_id), _SNAPSHOT_TOPIC, client, source))
@@ -254,9 +256,11 @@ def subscribe_stream(
 
     Raises:
         MetadataContextError: see `subscribe`.
+        MetadataKeyError: `run_id` is not a ULID, or the name is none.
         MetadataSendError: see `subscribe`.
     """
-    return _chunks(run_id, _events(check_run_id(run_id), _STREAM_TOPIC + name, client, source))
+    topic = _STREAM_TOPIC + check_stream_name(name)
+    return _chunks(run_id, _events(check_run_id(run_id), topic, client, source))
 
 
 async def _snapshots(
@@ -295,9 +299,12 @@ def _events(
     if client is None:
         call = Call.current()
         client = call.client if call is not None else inngest.Inngest(app_id="metadata-subscriber")
-    return inngest_plugins.core.RealtimeConnection(client, timing=_TIMING).subscribe(
-        [inngest_plugins.core.RealtimeTopic(run_id, topic)], run_id=run_id, source=source
-    )
+    try:
+        return inngest_plugins.core.RealtimeConnection(client, timing=_TIMING).subscribe(
+            [inngest_plugins.core.RealtimeTopic(run_id, topic)], run_id=run_id, source=source
+        )
+    except inngest_plugins.core.RealtimeError as err:
+        raise MetadataContextError(f"run {run_id} cannot be subscribed to: {err}") from None
 
 
 async def _translated(

@@ -9,6 +9,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import pydantic
 from typing_extensions import Self
 
+from inngest_plugins.core import class_name
+
 from ._errors import MetadataValueError
 from ._keys import render
 from ._operations import Document
@@ -38,10 +40,17 @@ class TypedView(Generic[ModelT]):
 
     Keys are the fields' aliases if they have any. Keys that the model does not know are left alone.
     Every method raises `MetadataValueError` when what is recorded, or would be, does not fit the
-    model; the message names the fields and repeats no value.
+    model; the message names the fields and repeats no value. So does the constructor for what is
+    no class of Pydantic's `BaseModel`.
     """
 
     def __init__(self, model: type[ModelT], through: ReadWrite, kind: str | None) -> None:
+        given: object = model
+        if not (isinstance(given, type) and issubclass(given, pydantic.BaseModel)):
+            shown = f"the class {given.__name__}" if isinstance(given, type) else class_name(given)
+            raise MetadataValueError(
+                f"metadata.typed(...) takes a class of pydantic.BaseModel, not {shown}"
+            )
         self._model = model
         self._through = through
         self._kind = kind

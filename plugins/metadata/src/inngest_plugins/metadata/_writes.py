@@ -9,7 +9,7 @@ from typing import cast
 from typing_extensions import Self
 
 from ._errors import MetadataKeyError, MetadataValueError
-from ._keys import DEFAULT_KIND, parse
+from ._keys import DEFAULT_KIND, check_kind, parse
 from ._operations import Document, Operation
 from ._values import normalize, number
 
@@ -27,7 +27,7 @@ class Writes(abc.ABC):
     """
 
     def __init__(self, kind: str | None) -> None:
-        self._kind = DEFAULT_KIND if kind is None else kind
+        self._kind = DEFAULT_KIND if kind is None else check_kind(kind)
 
     @abc.abstractmethod
     def _record(self, kind: str, operations: Sequence[Operation]) -> None:
