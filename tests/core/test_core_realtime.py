@@ -221,12 +221,21 @@ async def test_a_refusal_is_an_error(server: Server) -> None:
 
 
 def test_what_cannot_be_subscribed_to_is_refused() -> None:
-    """A subscription needs a topic, and a run id is safe in a URL."""
+    """A subscription needs a topic, a client and a source, and a run id is safe in a URL."""
     realtime = RealtimeConnection(inngest.Inngest(app_id="app", is_production=False))
     with pytest.raises(RealtimeError, match="needs a topic"):
         realtime.subscribe([])
     with pytest.raises(RealtimeError, match="run id"):
         realtime.subscribe([A], run_id="../x")
+    wrong: Any = 5
+    with pytest.raises(RealtimeError, match="a run id is a ULID, and no int"):
+        realtime.subscribe([A], run_id=wrong)
+    source: Any
+    for source in (wrong, LocalEngine):
+        with pytest.raises(RealtimeError, match="source is a LocalEngine, not"):
+            realtime.subscribe([A], source=source)
+    with pytest.raises(RealtimeError, match=r"an inngest\.Inngest client, not int"):
+        RealtimeConnection(wrong)
 
 
 @pytest.mark.parametrize("sync", [False, True])

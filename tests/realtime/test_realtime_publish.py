@@ -335,8 +335,11 @@ async def test_what_is_used_wrongly() -> None:
     with pytest.raises(PublishContextError, match="await publish"):
         publish_sync(ORDER.log, "x")
     wrong: Any = OrderChannel.log
+    wrong_client: Any = "shop"
     with pytest.raises(PublishContextError, match="takes a topic of a channel"):
         await publish(wrong, "x", client=_unreachable())
+    with pytest.raises(PublishContextError, match=r"client=.*inngest\.Inngest client, not str"):
+        await publish(ORDER.log, "x", client=wrong_client)
     timeouts: list[Any] = [0, -1, True, float("inf"), "5", None]
     for timeout in timeouts:
         with pytest.raises(PublishContextError, match="timeout"):

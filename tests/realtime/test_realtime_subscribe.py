@@ -280,6 +280,13 @@ async def test_what_is_used_wrongly(server: Server) -> None:
             subscribe(*topics, client=client_of(server))
     with pytest.raises(PublishContextError, match="on_invalid"):
         subscribe(ORDER.log, client=client_of(server), on_invalid="ignore")  # type: ignore[call-overload]
+    nothing: Any = "shop"
+    with pytest.raises(PublishContextError, match="on_missed"):
+        subscribe(ORDER.log, client=client_of(server), on_missed=nothing)
+    with pytest.raises(RealtimeError, match=r"inngest\.Inngest client, not str"):
+        subscribe(ORDER.log, client=nothing)
+    with pytest.raises(RealtimeError, match="source is a LocalEngine, not str"):
+        subscribe(ORDER.log, client=client_of(server), source=nothing)
 
 
 async def test_tokens(server: Server) -> None:
@@ -299,9 +306,14 @@ async def test_tokens(server: Server) -> None:
         {"kind": "run", "channel": "order:o1", "name": "log"},
     ]
     topics: Any
-    for topics in (["other"], [], "progress", [OrderChannel(order_id="o2").log, "x"]):
+    for topics in (["other"], [], "progress", ORDER.log, [OrderChannel(order_id="o2").log, "x"]):
         with pytest.raises(ChannelParameterError):
             await subscription_token(client, ORDER, topics=topics)
+    wrong: Any = "order:o1"
+    with pytest.raises(ChannelParameterError, match=r"takes a channel, .* not str"):
+        await subscription_token(client, wrong)
+    with pytest.raises(RealtimeError, match=r"inngest\.Inngest client, not str"):
+        await subscription_token(wrong, ORDER)
     server.token_status = 401
     with pytest.raises(RealtimeError, match="401"):
         await subscription_token(client, ORDER)

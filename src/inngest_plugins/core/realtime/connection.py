@@ -20,6 +20,7 @@ import httpx
 import inngest
 
 from inngest_plugins.core.base.errors import EngineApiError
+from inngest_plugins.core.base.safe_text import class_name
 from inngest_plugins.core.engine.api import EngineApi
 
 from .errors import (
@@ -67,6 +68,9 @@ class RealtimeConnection:
         attempts: how often a publish is tried while the engine cannot be reached or answers 5xx
             or 429. With more than one, a message whose answer was lost may be published twice.
         timing: how subscriptions look after their connections.
+
+    Raises:
+        RealtimeError: `client` is no client.
     """
 
     def __init__(
@@ -77,6 +81,11 @@ class RealtimeConnection:
         attempts: int = 2,
         timing: RealtimeTiming | None = None,
     ) -> None:
+        given: object = client
+        if not isinstance(given, inngest.Inngest):
+            raise RealtimeError(
+                f"realtime channels need an inngest.Inngest client, not {class_name(given)}"
+            )
         self._client = client
         self._publishing = EngineApi(client, timeout=timeout, attempts=attempts)
         self._reading = EngineApi(client, timeout=timeout)
@@ -187,7 +196,8 @@ class RealtimeConnection:
             if `run_id` was given.
 
         Raises:
-            RealtimeError: the engine refused, or stayed away for longer than `timing.reconnect`.
+            RealtimeError: the engine refused, or stayed away for longer than `timing.reconnect`;
+                or `run_id` or `source` is none.
             EmbeddedEngineError: the client is driven by a `LocalEngine`, which was not passed.
         """
         # Who only publishes has no use for them.
@@ -199,6 +209,10 @@ class RealtimeConnection:
         wanted, timing = _distinct(topics), self._timing or RealtimeTiming()
         if source is None:
             connect, status = _server(self, wanted), status_at(self._reading)
+        elif not callable(getattr(source, "subscribe", None)) or isinstance(source, type):
+            raise RealtimeError(
+                f"a subscription's source is a LocalEngine, not {class_name(source)}"
+            )
         else:
             connect, status = _in_process(source, wanted), status_in(source)
             # A question to an engine in process costs next to nothing.

@@ -6,6 +6,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
+from inngest_plugins.core.base.safe_text import class_name
 from inngest_plugins.core.engine.api import EngineApi
 
 from .errors import RealtimeError
@@ -57,8 +58,11 @@ def check_run_id(run_id: str) -> None:
     """Refuse what would change the path that is asked.
 
     Raises:
-        RealtimeError: the id has other characters than a ULID's.
+        RealtimeError: the id is no text, or has other characters than a ULID's.
     """
+    given: object = run_id
+    if not isinstance(given, str):
+        raise RealtimeError(f"a run id is a ULID, and no {class_name(given)}")
     if not (run_id.isascii() and run_id.isalnum()):
         raise RealtimeError(f"a run id is a ULID; this one has {len(run_id)} other characters")
 

@@ -169,12 +169,13 @@ class Channel:
             names: which ones; None for all.
 
         Raises:
-            ChannelParameterError: the channel has no such topic.
+            ChannelParameterError: it is no list, or the channel has no such topic.
         """
         known = self._topics
         if names is None:
             return list(known)
-        if isinstance(names, str):
+        given: object = names
+        if isinstance(given, str) or not isinstance(given, Iterable):
             raise ChannelParameterError('topics are a list of names, as in ["progress"]')
         wanted = [each.name if isinstance(each, ChannelTopic) else each for each in names]
         unknown = [each for each in wanted if each not in known]

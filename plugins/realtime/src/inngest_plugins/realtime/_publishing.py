@@ -19,6 +19,7 @@ from inngest_plugins.core import (
     RealtimeError,
     Stack,
     TypedJsonError,
+    class_name,
 )
 
 from ._channels import ChannelTopic
@@ -134,7 +135,7 @@ async def publish(
         MessageTypeError: the data does not fit the topic's type, is not JSON or is too large.
         SecretMessageError: the stack keeps payloads secret, and the topic is not `plaintext`.
         PublishContextError: outside of a run without `client`; `durable` elsewhere than in the
-            body of an async function.
+            body of an async function; `topic` or `client` is none.
         RealtimeError: the engine did not take it (`strict`).
     """
     call = Call.current()
@@ -233,6 +234,11 @@ def _message(
                 "client=..., and for functions add RealtimePlugin() to middleware=[...]"
             )
         client = call.client
+    given: object = client
+    if not isinstance(given, inngest.Inngest):
+        raise PublishContextError(
+            f"publish(client=...) is an inngest.Inngest client, not {class_name(given)}"
+        )
     stack = call.stack if call is not None else Stack.of(client)
     if stack.secret_payloads and not topic.topic.plaintext:
         raise SecretMessageError(

@@ -102,7 +102,8 @@ def subscribe(
 
     Raises:
         MessageTypeError: a message does not fit; names topic and place, and never the value.
-        RealtimeError: the engine refused, or stayed away.
+        PublishContextError: a topic is none, or `on_invalid` or `on_missed` cannot be used.
+        RealtimeError: the engine refused, or stayed away; `client`, `run_id` or `source` is none.
     """
     if not topics or not all(isinstance(topic, ChannelTopic) for topic in topics):
         raise PublishContextError(
@@ -110,11 +111,16 @@ def subscribe(
         )
     if on_invalid not in ("raise", "skip"):
         raise PublishContextError('subscribe(on_invalid=...) is "raise" or "skip"')
+    if on_missed is not None and not callable(on_missed):
+        raise PublishContextError(
+            "subscribe(on_missed=...) is a function that takes what is missed"
+        )
     by_name: dict[RealtimeTopic, ChannelTopic[Any]] = {
         RealtimeTopic(topic.channel.name, topic.name): topic for topic in topics
     }
-    events = RealtimeConnection(client, timing=timing).subscribe(
-        by_name, run_id=run_id, source=source or embedded_engine(client)
+    connection = RealtimeConnection(client, timing=timing)
+    events = connection.subscribe(
+        by_name, run_id=run_id, source=embedded_engine(client) if source is None else source
     )
     return _typed(events, by_name, on_missed, skips=on_invalid == "skip")
 

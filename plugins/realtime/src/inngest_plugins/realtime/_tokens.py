@@ -8,9 +8,10 @@ from typing import Any
 import inngest
 from typing_extensions import TypedDict  # FastAPI accepts no other on Python 3.10 and 3.11
 
-from inngest_plugins.core import RealtimeConnection, RealtimeToken, RealtimeTopic
+from inngest_plugins.core import RealtimeConnection, RealtimeToken, RealtimeTopic, class_name
 
 from ._channels import Channel, ChannelTopic
+from ._errors import ChannelParameterError
 
 
 class SubscriptionToken(TypedDict):
@@ -45,10 +46,10 @@ async def subscription_token(
         topics: which topics, by name; None for all of the channel.
 
     Raises:
-        ChannelParameterError: the channel has no such topic.
-        RealtimeError: the engine gave none, or could not be reached.
+        ChannelParameterError: it is no channel, or has no such topic.
+        RealtimeError: `client` is none; the engine gave no token, or could not be reached.
     """
-    names = channel.topics(topics)
+    names = _names(channel, topics)
     token = await RealtimeConnection(client).token(_of(channel, names))
     return _made(channel, names, token)
 
@@ -59,8 +60,18 @@ def subscription_token_sync(
     topics: Iterable[str | ChannelTopic[Any]] | None = None,
 ) -> SubscriptionToken:
     """Return a token that lets its holder listen; see `subscription_token`."""
-    names = channel.topics(topics)
+    names = _names(channel, topics)
     return _made(channel, names, RealtimeConnection(client).token_sync(_of(channel, names)))
+
+
+def _names(channel: Channel, topics: Iterable[str | ChannelTopic[Any]] | None) -> list[str]:
+    given: object = channel
+    if not isinstance(given, Channel):
+        raise ChannelParameterError(
+            "subscription_token(client, channel) takes a channel, as OrderChannel(order_id=42), "
+            f"not {class_name(given)}"
+        )
+    return given.topics(topics)
 
 
 def _of(channel: Channel, names: list[str]) -> list[RealtimeTopic]:
