@@ -238,8 +238,13 @@ def test_kms_refusals_are_no_value_and_outages_are_retriable(kms: Any) -> None:
             await EncryptionPlugin(missing).aencrypt(1)
 
     anyio.run(outage)
-    with pytest.raises(ConfigurationError):
-        AwsKmsKeyProvider(key_id, client=client, max_age=0)
+    wrong: dict[str, Any]
+    for wrong in ({"max_age": 0}, {"max_age": float("nan")}, {"max_age": "5"}):
+        with pytest.raises(ConfigurationError, match=r"max_age=\.\.\.\) is a number of seconds"):
+            AwsKmsKeyProvider(key_id, client=client, **wrong)
+    for wrong in ({"max_messages": 0}, {"max_messages": 1.5}, {"max_messages": True}):
+        with pytest.raises(ConfigurationError, match="max_messages"):
+            AwsKmsKeyProvider(key_id, client=client, **wrong)
 
 
 def test_the_default_client_comes_from_the_environment(kms: Any) -> None:

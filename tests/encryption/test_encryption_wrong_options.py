@@ -63,6 +63,8 @@ def test_a_ring_is_made_of_keys() -> None:
     ("option", "value", "message"),
     [
         ("fallback", "a text", "fallback holds keys.*not str"),
+        ("fallback", 5, "fallback holds keys.*not int"),
+        ("fallback", None, "fallback holds keys.*not NoneType"),
         ("event_fields", None, "event_fields is the names of fields.*not NoneType"),
         ("event_fields", "**", r"event_fields has '\*\*', and there are no patterns"),
         ("event_fields", ("card", "addr*"), r"event_fields has 'addr\*', .*write the names"),
@@ -75,6 +77,7 @@ def test_a_ring_is_made_of_keys() -> None:
         ("encrypt_errors", "no", "encrypt_errors is True or False, not str"),
         ("require_encrypted", None, "require_encrypted is True or False, not NoneType"),
         ("max_decompressed", "64M", "max_decompressed must be a positive number of bytes"),
+        ("max_decompressed", True, "max_decompressed must be a positive number of bytes"),
         ("max_decompressed", 0, "max_decompressed must be a positive number of bytes"),
     ],
 )
@@ -93,11 +96,43 @@ def test_an_option_of_the_wrong_kind_is_named(option: str, value: Any, message: 
         (lambda: Key.official(_any(3)), "is a str, or 64 hex digits as bytes, not int"),
         (lambda: Key.official(_any(None)), "is a str, or 64 hex digits as bytes, not NoneType"),
         (lambda: Key.from_passphrase(_any(3), id="p"), "a passphrase is a str, not int"),
+        (
+            lambda: Key.from_passphrase("a" * 16, id="p", salt=_any("s" * 16)),
+            "salt of key 'p' is bytes or None, not str",
+        ),
+        (lambda: Key.from_text(_any(5)), "an entry of a key list is a str, not int"),
         (lambda: Key.from_passphrase("\ud800" + "a" * 16, id="p"), "'p' has half of a surrogate"),
     ],
 )
 def test_a_key_of_the_wrong_kind_is_told(make: Callable[[], Key], message: str) -> None:
     """No id is not an empty one, and what is no text fails here, not inside a library."""
+    with pytest.raises(ConfigurationError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: KeyRing.from_env(_any(5)), "the name of an environment variable .*, not int"),
+        (lambda: KeyRing.from_env(_any(None)), "the name of an environment .*, not NoneType"),
+        (lambda: KeyRing.from_env("\ud800"), r"no environment variable has the name '\\+ud800'"),
+        (
+            lambda: KeyRing.from_env("SHOP_KEYS", official=_any(5)),
+            "environment variable with an official key is a str, not int",
+        ),
+        (lambda: KeyRing.from_file(_any(5)), "path of a key file is a str or a .*, not int"),
+        (lambda: KeyRing.from_file(_any(b"keys")), "path of a key file .*, not bytes"),
+        (lambda: KeyRing.from_file("a\x00b"), r"a\\u0000b cannot be read: no file has such"),
+        (lambda: KeyRing.from_file("\ud800"), r"\\ud800 cannot be read: no file has such"),
+        (lambda: KeyRing.generate().with_primary(_any("k:x")), "made of Key objects, not str"),
+        (lambda: KeyRing.generate().with_fallback(_any(5)), "made of Key objects, not int"),
+    ],
+)
+def test_what_names_no_keys_is_told(
+    make: Callable[[], KeyRing], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number in the place of a variable or a path, and texts that can name neither."""
+    monkeypatch.setenv("SHOP_KEYS", Key.generate("a").to_text())
     with pytest.raises(ConfigurationError, match=message):
         make()
 

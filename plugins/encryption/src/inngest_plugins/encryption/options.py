@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from .errors import ConfigurationError
 from .formats.cipher import Strategy
@@ -49,14 +49,17 @@ def check_fallback(fallback: Iterable[Key]) -> tuple[Key, ...]:
     Raises:
         ConfigurationError: something in it is not a key, such as the characters of a text.
     """
-    keys = (fallback,) if isinstance(fallback, Key) else tuple(fallback)
+    given: object = fallback
+    # What is no list at all is named like an item that is no key.
+    is_list = isinstance(given, Iterable) and not isinstance(given, Key)
+    keys = tuple(fallback) if is_list else (fallback,)
     for key in keys:
         if not isinstance(key, Key):
             raise ConfigurationError(
                 "fallback holds keys: Key.official(text), Key.from_text(entry), or those of a "
                 f"KeyRing, not {type(key).__name__}"
             )
-    return keys
+    return cast("tuple[Key, ...]", keys)
 
 
 def check_size(name: str, value: object) -> None:
@@ -65,7 +68,7 @@ def check_size(name: str, value: object) -> None:
     Raises:
         ConfigurationError: names the option.
     """
-    if not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise ConfigurationError(f"{name} must be a positive number of bytes, such as 64 * 2**20")
 
 

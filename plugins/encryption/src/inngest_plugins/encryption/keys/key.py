@@ -82,7 +82,7 @@ class Key:
         passphrase: bytes | None = None,
         wrapped: str | None = None,
     ) -> None:
-        _check_text("a key id", id)
+        check_text("a key id", id)
         if not _ID.fullmatch(id):
             raise ConfigurationError(
                 f"a key id is 1 to 64 characters of A-Z a-z 0-9 . _ -, and {id!r} is not"
@@ -117,11 +117,17 @@ class Key:
                 the same passphrase apart.
 
         Raises:
-            ConfigurationError: for a short passphrase or a short salt.
+            ConfigurationError: for a short passphrase or a short salt, or one that is neither
+                text nor bytes.
         """
-        _check_text("a passphrase", passphrase)
+        check_text("a passphrase", passphrase)
         if not passphrase.strip():
             raise ConfigurationError(f"the passphrase of key {id!r} is blank")
+        given: object = salt
+        if not isinstance(given, bytes | None):
+            raise ConfigurationError(
+                f"the salt of key {id!r} is bytes or None, not {type(given).__name__}"
+            )
         if salt is None:
             salt = hashlib.sha256(f"inngest-plugins passphrase {id}".encode()).digest()
         if len(salt) < 16:
@@ -192,6 +198,7 @@ class Key:
         Raises:
             ConfigurationError: it is neither. The message does not repeat the secret.
         """
+        check_text("an entry of a key list", text)
         key_id, named, rest = text.strip().partition(":")
         # The text in the place of the id may be the secret: a bare key, or the two swapped.
         is_id = bool(named and _ID.fullmatch(key_id))
@@ -291,6 +298,11 @@ def _decoded(text: str) -> bytes | None:
         return None
 
 
-def _check_text(what: str, value: object) -> None:
+def check_text(what: str, value: object) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        ConfigurationError: says what it should be.
+    """
     if not isinstance(value, str):
         raise ConfigurationError(f"{what} is a str, not {type(value).__name__}")

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from inngest_plugins.core import printable
 from inngest_plugins.encryption.errors import ConfigurationError
 
-from .key import Key
+from .key import Key, check_text
 
 _SEPARATOR: Final = re.compile(r"[\s,]+")
 _COMMENT: Final = re.compile(r"#.*")
@@ -78,9 +79,13 @@ class KeyRing:
                 that it can be dropped after a migration without a release.
 
         Raises:
-            ConfigurationError: the variable is missing, blank, or holds something else.
+            ConfigurationError: the variable is missing, blank, or holds something else; or a name
+                is no text.
         """
-        text = os.environ.get(name, "")
+        check_text("the name of an environment variable with keys", name)
+        if official is not None:
+            check_text("the name of an environment variable with an official key", official)
+        text = _variable(name)
         if not text.strip():
             state = "not set" if name not in os.environ else "empty"
             raise ConfigurationError(
@@ -88,7 +93,7 @@ class KeyRing:
                 "Make a key with `inngest-plugins keys new`"
             )
         keys = _parse(text, f"the environment variable {name}")
-        passphrase = os.environ.get(official, "") if official else ""
+        passphrase = _variable(official) if official else ""
         if passphrase:
             keys.append(Key.official(passphrase))
         return cls(*keys)
@@ -102,13 +107,20 @@ class KeyRing:
         become unreadable or wrong is reported in the log once, and the keys stay as they were.
 
         Raises:
-            ConfigurationError: the file cannot be read, or holds something else.
+            ConfigurationError: the file cannot be read, or holds something else; or the path is
+                none.
         """
+        given: object = path
+        if not isinstance(given, str | os.PathLike):
+            raise ConfigurationError(
+                f"the path of a key file is a str or a pathlib.Path, not {type(given).__name__}"
+            )
         return _FileKeyRing(Path(path))
 
     def with_primary(self, key: Key) -> KeyRing:
         """Return a ring in which `key` encrypts and all of this ring's keys decrypt."""
-        return KeyRing(key, *(other for other in self if other.id != key.id))
+        primary = KeyRing(key).primary
+        return KeyRing(primary, *(other for other in self if other.id != primary.id))
 
     def with_fallback(self, key: Key) -> KeyRing:
         """Return a ring that can also read what `key` wrote."""
@@ -158,9 +170,9 @@ class _FileKeyRing(KeyRing):
         try:
             self._stamp = self._stat()
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as err:
+        except (OSError, ValueError) as err:
             raise ConfigurationError(
-                f"the key file {path} cannot be read: {_reason(err)}"
+                f"the key file {printable(str(path))} cannot be read: {_reason(err)}"
             ) from None
         super().__init__(*_parse(text, f"the key file {path}"))
         self._checked = time.monotonic()
@@ -229,4 +241,15 @@ def _parse(text: str, source: str) -> list[Key]:
 def _reason(err: Exception) -> str:
     if isinstance(err, OSError):
         return err.strerror or type(err).__name__
-    return "it is not UTF-8" if isinstance(err, UnicodeDecodeError) else str(err)
+    if isinstance(err, ConfigurationError):
+        return str(err)
+    return "it is not UTF-8" if isinstance(err, UnicodeDecodeError) else "no file has such a path"
+
+
+def _variable(name: str) -> str:
+    try:
+        return os.environ.get(name, "")
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"no environment variable has the name {printable(name)!r}"
+        ) from None

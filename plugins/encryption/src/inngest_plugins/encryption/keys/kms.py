@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from inngest_plugins.core import require_extra
+from inngest_plugins.core import check_seconds, require_extra
 from inngest_plugins.encryption.errors import ConfigurationError
 
 from .key import Key
@@ -39,7 +39,7 @@ class AwsKmsKeyProvider:
         clock: seconds that only go forward.
 
     Raises:
-        ConfigurationError: for a non-positive limit.
+        ConfigurationError: for a limit that is no number above 0.
         MissingExtraError: boto3 is not installed.
     """
 
@@ -54,8 +54,12 @@ class AwsKmsKeyProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         require_extra("kms", "boto3")
-        if max_age <= 0 or max_messages <= 0:
-            raise ConfigurationError("max_age and max_messages of AwsKmsKeyProvider are positive")
+        check_seconds("AwsKmsKeyProvider(max_age=...)", max_age, error=ConfigurationError)
+        messages: object = max_messages
+        if isinstance(messages, bool) or not isinstance(messages, int) or messages <= 0:
+            raise ConfigurationError(
+                "AwsKmsKeyProvider(max_messages=...) is a whole number of messages above 0"
+            )
         if client is None:
             import boto3
 
