@@ -8,7 +8,7 @@ import typing
 import inngest
 import pytest
 
-from inngest_plugins.local import LocalEngine, RealClock, VirtualClock
+from inngest_plugins.local import LocalEngine, LocalEngineError, RealClock, VirtualClock
 
 client = inngest.Inngest(app_id="shop", is_production=False)
 HOW = r"pass inngest\.Event\(name=\.\.\., data=\.\.\.\)"
@@ -36,6 +36,9 @@ async def undecorated(ctx: inngest.Context) -> None:
         ({"clock": "real"}, r"^clock must be .* RealClock\(\), not str$"),
         ({"clock": RealClock}, r"^clock must be .* RealClock\(\), not the class RealClock$"),
         ({"journal": 3}, "^journal must be the path of a file .* not int$"),
+        ({"serve": 3}, "^serve must be a function of client and functions .*, not int$"),
+        ({"serve_path": 3}, "^serve_path must be the path of a URL or None, not int$"),
+        ({"infer": 3}, "^infer must be a function .* or None, not int$"),
         ({"request_timeout": None}, "^request_timeout must be a number of seconds, not NoneType$"),
         ({"retry_interval": "3"}, "^retry_interval must be a number of seconds or None, not str$"),
     ],
@@ -57,10 +60,45 @@ def test_the_engine_takes_no_nan(name: str) -> None:
         VirtualClock(float("nan"))
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"retry_interval": float("inf")}, r"^retry_interval .*\(a century\), not inf$"),
+        ({"retry_interval": -1}, r"^retry_interval must be from 0 to .*, not -1$"),
+        ({"request_timeout": 0}, "^request_timeout must be more than 0 seconds, not 0$"),
+        ({"request_timeout": -1}, "^request_timeout must be more than 0 seconds, not -1$"),
+        ({"serve_path": "api/inngest"}, "^serve_path must begin with a slash, .*'api/inngest'$"),
+    ],
+)
+def test_the_engine_takes_no_value_that_no_run_survives(
+    argument: dict[str, typing.Any], message: str
+) -> None:
+    """Every attempt would fail, or the app not be found, when it is too late to see why."""
+    with pytest.raises(ValueError, match=message):
+        LocalEngine(client, [function], **argument)
+
+
+def test_the_patience_of_a_clock_is_a_number() -> None:
+    """A text is named, and a switch is none."""
+    for given in ("1", None, True):
+        wrong: typing.Any = given
+        with pytest.raises(TypeError, match=r"patience=\.\.\.\) must be a number of seconds, not"):
+            VirtualClock(wrong)
+
+
+@pytest.mark.anyio
+async def test_a_path_at_which_nothing_is_served_is_named() -> None:
+    """The app that the engine makes serves where the environment says."""
+    with pytest.raises(LocalEngineError, match="nothing is served at '/elsewhere': see serve_path"):
+        async with LocalEngine(client, [function], serve_path="/elsewhere"):
+            pass
+
+
 def test_right_arguments_are_taken(tmp_path: pathlib.Path) -> None:
     """Every kind of value that is documented is accepted, and any sequence of functions."""
     for clock in (None, RealClock(), VirtualClock()):
         LocalEngine(client, (function,), tmp_path / "j", clock, request_timeout=3, retry_interval=0)
+    LocalEngine(client, [function], request_timeout=float("inf"), serve_path="", infer=None)
     run = LocalEngine(client, [function]).run_sync((inngest.Event(name="go"),), function, 3)
     assert run.output == "done"
 

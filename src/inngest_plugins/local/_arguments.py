@@ -1,6 +1,7 @@
 """Checks of what users pass to the engine, so that an error names the wrong argument.
 
-Everything here says what the argument takes, in a TypeError; a ValueError for a NaN.
+Everything here says what the argument takes, in a TypeError; in a ValueError for a number or a text
+that cannot be meant.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ if typing.TYPE_CHECKING:
     from ._clock import Clock
 
     AnyFunction = inngest.Function[typing.Any]
+
+_CENTURY: typing.Final = 100 * 365 * 86_400
+"""Times of ids and journals end some thousand years from now; an infinity has no place there."""
 
 
 def wrong(name: str, takes: str, value: object) -> TypeError:
@@ -70,6 +74,48 @@ def check_gateway(gateway: object) -> None:
         gateway, (httpx.BaseTransport, httpx.AsyncBaseTransport)
     ):
         raise wrong("gateway", "an httpx transport or None", gateway)
+
+
+def check_called(name: str, takes: str, value: object) -> None:
+    """Accept what the engine calls, or None for none."""
+    if value is not None and not callable(value):
+        raise wrong(name, f"{takes} or None", value)
+
+
+def check_serve_path(path: object) -> None:
+    """Accept the path of a URL, or None or "" for the default.
+
+    Raises:
+        ValueError: It does not begin with a slash, so that no app could serve there.
+    """
+    if path is not None and not isinstance(path, str):
+        raise wrong("serve_path", "the path of a URL or None", path)
+    if path and not path.startswith("/"):
+        raise ValueError(f"serve_path must begin with a slash, as in '/api/inngest', not {path!r}")
+
+
+def check_request_timeout(seconds: object) -> None:
+    """Accept how long a request may take; an infinity for no limit.
+
+    Raises:
+        ValueError: It is not above 0, so that every request would have failed.
+    """
+    check_seconds("request_timeout", seconds, optional=False)
+    if typing.cast("float", seconds) <= 0:
+        raise ValueError(f"request_timeout must be more than 0 seconds, not {seconds}")
+
+
+def check_retry_interval(seconds: object) -> None:
+    """Accept a fixed time between attempts, or None.
+
+    Raises:
+        ValueError: It is negative, or longer than the engine's calendar.
+    """
+    check_seconds("retry_interval", seconds)
+    if seconds is not None and not 0 <= typing.cast("float", seconds) <= _CENTURY:
+        raise ValueError(
+            f"retry_interval must be from 0 to {_CENTURY} seconds (a century), not {seconds}"
+        )
 
 
 def check_max_requests(number: object) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import typing
 
+from ._arguments import wrong
+
 
 class Clock(typing.Protocol):
     """What the engine needs to know about time."""
@@ -71,15 +73,20 @@ class VirtualClock:
             ``wait_for_event``, the wait of a run that can be cancelled by an event, an open
             batch. It lets ``task = create_task(engine.run(...)); await engine.send(approval)``
             work. 0 jumps at once.
+
+    Raises:
+        TypeError: ``patience`` is no number.
+        ValueError: It is negative, or NaN.
     """
 
     jumps = True
 
     def __init__(self, patience: float = 0.25) -> None:
-        if not patience >= 0:
-            raise ValueError(
-                f"VirtualClock(patience={patience}): must be seconds, and not negative"
-            )
+        given: object = patience
+        if isinstance(given, bool) or not isinstance(given, (int, float)):
+            raise wrong("VirtualClock(patience=...)", "a number of seconds", given)
+        if not given >= 0:
+            raise ValueError(f"VirtualClock(patience={given}): must be seconds, and not negative")
         self._patience = patience
         self._offset = 0.0
 

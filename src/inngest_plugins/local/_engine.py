@@ -14,6 +14,7 @@ import inngest
 from inngest_plugins.core import embed_engine
 
 from ._arguments import (
+    check_called,
     check_client,
     check_clock,
     check_events,
@@ -22,7 +23,10 @@ from ._arguments import (
     check_gateway,
     check_journal,
     check_max_requests,
+    check_request_timeout,
+    check_retry_interval,
     check_seconds,
+    check_serve_path,
 )
 from ._choice import Chooser, FunctionRef
 from ._clock import Clock, VirtualClock
@@ -99,7 +103,8 @@ class LocalEngine:
             `infer_over_http`.
         gateway: An httpx transport, sync or async, that makes the requests of durable fetch (the
             ``Gateway`` op); without it they fail. ``httpx.AsyncHTTPTransport()`` uses the network.
-        request_timeout: Real seconds that one request may take; then the attempt has failed.
+        request_timeout: Real seconds that one request may take; then the attempt has failed. An
+            infinity sets no limit.
         max_requests: How many requests to the app may be in flight; others that are due wait. A
             kill repeats at most that many handlers. Code of functions that waits for other runs
             of this engine holds a place.
@@ -109,7 +114,8 @@ class LocalEngine:
     Raises:
         LocalEngineError: No functions, or a client that is not in dev mode.
         TypeError: An argument is none of these.
-        ValueError: ``max_requests`` is below 1.
+        ValueError: ``max_requests`` is below 1, ``request_timeout`` not above 0, ``retry_interval``
+            negative or longer than a century, or ``serve_path`` begins with no slash.
     """
 
     def __init__(
@@ -132,8 +138,11 @@ class LocalEngine:
         check_journal(journal)
         chosen_clock = check_clock(clock)
         check_gateway(gateway)
-        check_seconds("request_timeout", request_timeout, optional=False)
-        check_seconds("retry_interval", retry_interval)
+        check_called("serve", "a function of client and functions that makes an app", serve)
+        check_serve_path(serve_path)
+        check_called("infer", "a function that answers inference calls", infer)
+        check_request_timeout(request_timeout)
+        check_retry_interval(retry_interval)
         check_max_requests(max_requests)
         if client.is_production:
             raise LocalEngineError(

@@ -294,6 +294,8 @@ class Session:
         )
         if status != 200 or not self.functions:
             why = f"HTTP {status}: {body.decode('utf-8', 'replace')[:500]}"
+            if status == 404:
+                why += f" (nothing is served at {self._settings.path!r}: see serve_path=)"
             if crash:
                 why = f"it raised {crash} (logging at level DEBUG shows where)"
             raise LocalEngineError(f"the app did not register its functions: {why}")
