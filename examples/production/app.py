@@ -111,7 +111,8 @@ async def fulfil(ctx: inngest.Context) -> dict[str, object]:
         function=invoice,
         data={"order_id": number, "branch": order.branch, "cents": order.total()},
     )
-    defer("thank", thank, events.Thanks(order_id=number, customer=order.customer))
+    thanks = events.Thanks(order_id=number, branch=order.branch, customer=order.customer)
+    defer("thank", thank, thanks)
     metadata.set("state", "sent")
     await publish(channel.state, "sent")
     return {

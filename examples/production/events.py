@@ -50,6 +50,7 @@ class Thanks(pydantic.BaseModel):
     """The message to the customer when everything is over."""
 
     order_id: str
+    branch: str
     customer: Customer
 
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import sentry_sdk
 import svcs
@@ -40,7 +41,10 @@ from .orders import Orders
 
 def branch_of(call: Call) -> str | None:
     """Whose run it is: each branch of the shop sees its own on the mirror's page."""
-    branch = call.event.data.get("branch")
+    data: Any = call.event.data
+    if call.event.name == "inngest/function.failed":
+        data = data["event"]["data"]
+    branch = data.get("branch")
     return branch if isinstance(branch, str) else None
 
 

@@ -7,18 +7,24 @@ import os
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import RequestUsage
 
 from inngest_plugins.agents import InngestDurability
-from inngest_plugins.ai import usage
 
 
 def _scripted(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-    usage.record(model="gpt-5", provider="openai", input_tokens=40, output_tokens=9)
-    return ModelResponse(parts=[TextPart("Thank you. Your tea is on its way.")])
+    return ModelResponse(
+        parts=[TextPart("Thank you. Your tea is on its way.")],
+        usage=RequestUsage(input_tokens=40, output_tokens=9),
+        model_name="gpt-5",
+        provider_name="openai",
+    )
 
 
 writer: Agent[None, str] = Agent(
-    "openai:gpt-5" if "OPENAI_API_KEY" in os.environ else FunctionModel(_scripted),
+    "openai:gpt-5"
+    if "OPENAI_API_KEY" in os.environ
+    else FunctionModel(_scripted, model_name="gpt-5"),
     name="writer",
     instructions="You write to the customers of a tea shop. Two short sentences.",
     capabilities=[InngestDurability()],

@@ -84,6 +84,9 @@ async def test_orders_and_the_mirrors_page(load: Load) -> None:
             assert_failed(refused)
             ended = {(run.function_id, run.status) for run in engine.runs}
             assert {"shop-thank", "shop-invoice", "shop-compensate"} <= {name for name, _ in ended}
+            spent = sent.metadata["run"]["userland.ai"]
+            assert (spent["calls"], spent["input_tokens"]) == (1, 40)
+            assert "unpriced_calls" not in spent
             wire = [str((run.output, run.reason, run.steps)) for run in engine.runs]
             assert SECRET not in "".join(wire)
         http = httpx.AsyncClient(transport=httpx.ASGITransport(shop.app), base_url="http://shop")
@@ -97,6 +100,9 @@ async def test_orders_and_the_mirrors_page(load: Load) -> None:
     assert SECRET not in page.text
     fulfilled = [run for run in runs if run["function_id"] == "fulfil"]
     assert sorted(run["status"] for run in fulfilled) == ["Completed", "Failed"]
+    # Deferred and compensating ones, too: a branch that sees its own misses none.
+    assert len(runs) == 5
+    assert {run["tenant"] for run in runs} == {"north"}
 
 
 @pytest.mark.anyio
