@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -322,6 +323,45 @@ async def test_a_missing_key_and_a_store_that_is_down() -> None:
         assert len(seen) == attempts
 
 
+@pytest.mark.parametrize("given", [None, 5, (0, 0, True)])
+async def test_a_store_that_gives_no_balance_is_named(given: Any) -> None:
+    """No call is made, and the error says what the store should give."""
+
+    class Wrong(MemoryBudgetStore):
+        def reserve(self, *args: Any, **options: Any) -> Balance:
+            balance: Balance = given
+            return balance
+
+    app = app_with(Budget(tokens=100, per="day", store=Wrong(), name="tenants"))
+    made: list[str] = []
+
+    async def call_model() -> None:
+        made.append("")
+
+    @app.function(retries=0)
+    async def fn(ctx: inngest.Context) -> None:
+        await ctx.step.run("a", call_model)
+
+    run = await app.run()
+    assert run.status == "Failed"
+    assert run.error is not None
+    assert run.error["name"] == "BudgetStoreError"
+    told = rf"budget 'tenants' \(Wrong\) gives no Balance .* but {type(given).__name__}$"
+    assert re.search(told, run.error["message"])
+    assert made == []
+
+
+class AsyncStore(MemoryBudgetStore):
+    """As a user might write one, for an async driver."""
+
+    async def reserve(self, *args: Any, **options: Any) -> Balance:  # type: ignore[override]
+        return Balance(0, 0)
+
+
+async def _asynchronous(*given: Any) -> str:
+    return ""
+
+
 async def test_a_store_that_is_down_at_the_end_loses_no_answer() -> None:
     """The call was paid for: the step's result stays."""
 
@@ -360,6 +400,12 @@ async def test_a_store_that_is_down_at_the_end_loses_no_answer() -> None:
         ({"usd": "1e999999999"}, "US dollars"),
         ({"tokens": 1, "on_exceeded": "shout"}, "on_exceeded"),
         ({"tokens": 1, "on_exceeded": "defer"}, "later period"),
+        ({"tokens": 1, "on_exceeded": _asynchronous}, "on_exceeded is an async function"),
+        ({"tokens": 1, "per": "day", "store": AsyncStore()}, "store.reserve is an async function"),
+        (
+            {"tokens": 1, "per": "day", "store": MemoryBudgetStore(), "key": _asynchronous},
+            "key is an async function",
+        ),
     ],
 )
 def test_budgets_that_make_no_sense_are_refused(options: dict[str, Any], told: str) -> None:

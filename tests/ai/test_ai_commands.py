@@ -157,7 +157,8 @@ own, three = client_with(AIPlugin(budgets=[Budget(tokens=1, per="day", store=Sto
         ([], "INNGEST_BUDGETS_URL"),
         (["--url", "no url, and a secret"], "ArgumentError"),
         (["--url", "nodb://user:secret@host"], "NoSuchModuleError"),
-        (["--url", "sqlite:////no/such/secret/folder/x.db"], "could not be used"),
+        (["--url", "sqlite:////no/such/secret/folder/x.db"], "no such database"),
+        (["--url", "sqlite://"], "SQLAlchemyBudgetStore could not be used"),
         (["--url", "redis://:secret@127.0.0.1:1"], "RedisBudgetStore could not be used"),
         (["--url", "redis://host:secret"], "no URL of Redis"),
         (["--url", "sqlite+aiosqlite:///secret.db"], "async driver aiosqlite: name a sync one"),
@@ -176,3 +177,14 @@ def test_what_cannot_work_says_so_in_one_line(
     told = capsys.readouterr().err
     assert said in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize("command", [["budgets"], ["reset", "tenants"]])
+def test_a_database_that_is_not_there_is_not_made(
+    command: list[str], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt file is told: an empty one would look like a store without accounts."""
+    file = tmp_path / "none.db"
+    assert main(["ai", *command, "--url", f"sqlite:///{file}"]) == 2
+    assert "there is no such database" in capsys.readouterr().err
+    assert not file.exists()

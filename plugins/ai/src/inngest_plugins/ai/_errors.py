@@ -50,4 +50,4 @@ class BudgetKeyError(BudgetError, inngest.NonRetriableError):
 
 
 class BudgetStoreError(BudgetError):
-    """A budget's store could not be reached. The engine tries again."""
+    """A budget's store could not be reached, or gives no balance. The engine tries again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Annotated
@@ -189,6 +190,11 @@ def _store_at(url: str, prefix: str) -> Iterator[BudgetStore]:
             f"--url names the async driver {engine.dialect.driver}: name a sync one, such as "
             "postgresql+psycopg"
         )
+    file = engine.url.database
+    # SQLite would make an empty one. A name that begins so has options of its own.
+    is_file = engine.dialect.name == "sqlite" and file not in (None, "", ":memory:")
+    if is_file and not str(file).startswith("file:") and not pathlib.Path(str(file)).is_file():
+        raise CliError("--url names an SQLite file that is not there: there is no such database")
     try:
         yield SQLAlchemyBudgetStore(engine, create_tables=False)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ class Budget:
         is_class = isinstance(self.store, type)
         if self.store is not None and (is_class or not isinstance(self.store, BudgetStore)):
             raise TypeError(f"Budget(store=...) is a BudgetStore, not {class_name(self.store)}")
+        self._check_sync()
         if self.on_exceeded not in ("fail", "defer") and not callable(self.on_exceeded):
             raise TypeError("Budget(on_exceeded=...) is 'fail', 'defer' or a function")
         if self.on_exceeded == "defer" and self.per == "run":
@@ -84,6 +86,18 @@ class Budget:
         if not self.name:
             object.__setattr__(self, "name", self._default_name())
         _ = self.limit, self.in_units(self.reserve, "reserve")
+
+    def _check_sync(self) -> None:
+        """Refuse what nobody would await, so that no reservation and no decision came of it."""
+        called: dict[str, object] = {"key": self.key, "on_exceeded": self.on_exceeded}
+        for name in ("reserve", "settle", "balance") if self.store is not None else ():
+            called[f"store.{name}"] = getattr(self.store, name)
+        for name, function in called.items():
+            if inspect.iscoroutinefunction(function):
+                raise TypeError(
+                    f"Budget: {name} is an async function; make it a plain def: budgets call it "
+                    "in worker threads"
+                )
 
     def _check_key(self) -> None:
         key: object = self.key

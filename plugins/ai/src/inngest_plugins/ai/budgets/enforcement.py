@@ -20,6 +20,7 @@ from inngest_plugins.ai.totals.run_usage import RunUsage
 from inngest_plugins.core import CallKey, ModelCall, ModelUsage, class_name, safe_text
 
 from .budget import Budget
+from .stores import Balance
 
 _logger = logging.getLogger("inngest_plugins.ai")
 
@@ -147,7 +148,7 @@ class Enforcement:
                     limit=budget.limit,
                     seconds=_RESERVED_SECONDS,
                 )
-            used, granted = balance.spent + balance.reserved, balance.granted
+            used, granted = _read(budget, balance)
         if granted:
             return _Reservation(budget, account, name)
         self._exceeded(budget, used, amount)
@@ -236,6 +237,20 @@ class Enforcement:
                     )
             except BudgetStoreError as err:
                 _logger.warning("%s. The reservation lapses in 15 minutes", err)
+
+
+def _read(budget: Budget, balance: object) -> tuple[int, bool]:
+    """Return what a store says is used, and whether it granted a reservation.
+
+    Raises:
+        BudgetStoreError: the store is one of the user's own, and gives something else.
+    """
+    if not isinstance(balance, Balance):
+        raise BudgetStoreError(
+            f"the store of budget {budget.name!r} ({class_name(budget.store)}) gives no Balance "
+            f"from reserve(...), but {class_name(balance)}"
+        )
+    return balance.spent + balance.reserved, balance.granted
 
 
 @contextmanager
