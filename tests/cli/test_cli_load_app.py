@@ -231,6 +231,7 @@ def test_targets_that_are_no_app(
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder.py").mkdir()
     assert error_of("missing.py") == "there is no file missing.py"
+    assert error_of("").startswith("no app is named: write module:client")
     assert "is a folder" in error_of(str(tmp_path))
     assert "is a folder" in error_of("folder")
     assert "is a folder" in error_of("folder.py")

@@ -307,6 +307,13 @@ def test_nothing_to_do_is_an_error(program: Program, app: str) -> None:
     assert "there is no file missing.py" in missing.err
 
 
+def test_an_event_of_no_file_is_an_error(program: Program, app: str) -> None:
+    """A variable of the shell that is empty is not the current folder."""
+    ended = program("run", app, "--event", "@")
+    assert ended.code == 2
+    assert "--event @ names no file: --event @FILE" in ended.err
+
+
 @pytest.mark.parametrize("option", ["--html", "--svg"])
 def test_reports_that_cannot_be_written_fail_first(
     program: Program, app: str, tmp_path: pathlib.Path, option: str
@@ -314,6 +321,7 @@ def test_reports_that_cannot_be_written_fail_first(
     """A report's place is checked before anything runs."""
     for place, expected in (
         (tmp_path, "that is a folder"),
+        ("", "names no file"),
         (tmp_path / "no" / "r", "there is no folder"),
     ):
         ended = program("run", app, "--event", HELLO, option, place)

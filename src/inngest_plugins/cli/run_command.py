@@ -177,6 +177,8 @@ def _check_outputs(html: str | None, svg: str | None, *, as_json: bool) -> None:
     for option, name in (("--html", html), ("--svg", svg)):
         if name == _STANDARD_OUTPUT:
             printed.append(f"{option} -")
+        elif name == "":
+            raise CliError(f"{option} names no file")
         elif name is not None:
             _check_writable(option, pathlib.Path(name))
     if len(printed) > 1:

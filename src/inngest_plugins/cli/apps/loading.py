@@ -64,9 +64,12 @@ def load_app(target: str) -> App:
         target: ``module``, ``module:client``, ``path.py`` or ``path.py:client``.
 
     Raises:
-        AppLoadError: No such file or module, the import failed, no client or several to choose
+        AppLoadError: Nothing is named, no such file or module, the import failed, no client or several to choose
             from, no functions. The message is one line; the cause is chained.
     """
+    if not target:
+        # The path "" is the current folder.
+        raise AppLoadError("no app is named: write module:client or path/to/file.py[:client]")
     path_match = _PATH.fullmatch(target)
     module_match = _MODULE.fullmatch(target)
     with capture_served() as served:

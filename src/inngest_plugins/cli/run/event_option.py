@@ -24,6 +24,8 @@ def read_events(option: str) -> list[inngest.Event]:
     Raises:
         CliError: No such file, not JSON, or not events. The message never repeats a value.
     """
+    if option == "@":
+        raise CliError("--event @ names no file: --event @FILE, or --event @- for standard input")
     if option.startswith("@"):
         source = source_name(option[1:])
         decoded: object = read_json(option[1:])

@@ -23,9 +23,12 @@ def read_text(source: str) -> str:
         source: Path of the file; ``-`` for standard input.
 
     Raises:
-        CliError: It cannot be read, or is not UTF-8.
+        CliError: It has no name, cannot be read, or is not UTF-8.
     """
     shown = source_name(source)
+    if not source:
+        # The path "" is the current folder.
+        raise CliError("no file is named, where one was expected")
     try:
         if source == "-":
             return sys.stdin.read().removeprefix("\ufeff")
