@@ -214,6 +214,21 @@ def test_an_app_that_cannot_be_used_is_explained(
         assert "app.py, line 3)" in message
 
 
+def test_an_app_that_lacks_its_signing_key_is_told_what_to_set(
+    write_app: WriteApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK's error of a client in production mode has no text of its own."""
+    for name in ("INNGEST_DEV", "INNGEST_SIGNING_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    source = (
+        'import fastapi, inngest, inngest.fast_api\nclient = inngest.Inngest(app_id="a")\n'
+        "inngest.fast_api.serve(fastapi.FastAPI(), client, [])\n"
+    )
+    message = error_of(write_app(source))
+    assert "set INNGEST_SIGNING_KEY, or INNGEST_DEV=1 (" in message
+    assert message.endswith("app.py, line 3)")
+
+
 def test_a_failed_import_leaves_no_module_behind(write_app: WriteApp) -> None:
     """After a failed import the file can be mended and loaded again."""
     path = write_app("1 / 0", "mended.py")

@@ -183,6 +183,9 @@ def _import_failure(name: str, error: BaseException) -> str:
         return f"importing {name} failed: {what}{where_in_app(error)}"
     text = " ".join(str(error).split())
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    # The SDK says no more than the name of the error, which is in none of its public modules.
+    if type(error).__name__ == "SigningKeyMissingError":
+        what += ": the client is in production mode; set INNGEST_SIGNING_KEY, or INNGEST_DEV=1"
     return f"importing {name} failed: {what}{where_in_app(error)}"
 
 
