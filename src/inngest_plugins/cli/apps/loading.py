@@ -64,8 +64,8 @@ def load_app(target: str) -> App:
         target: ``module``, ``module:client``, ``path.py`` or ``path.py:client``.
 
     Raises:
-        AppLoadError: Nothing is named, no such file or module, the import failed, no client or several to choose
-            from, no functions. The message is one line; the cause is chained.
+        AppLoadError: Nothing is named, no such file or module, the import failed, no client or
+            several to choose from, no functions. The message is one line; the cause is chained.
     """
     if not target:
         # The path "" is the current folder.
