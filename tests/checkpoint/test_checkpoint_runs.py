@@ -182,6 +182,42 @@ async def test_values_are_the_engines(setting: str, *, decimals: bool) -> None:
     assert seen == [replayed]
 
 
+@pytest.mark.parametrize("buffer", [1, 10])
+@pytest.mark.parametrize(
+    "value", ["\ud800", {"text": "a\ud800b"}, {"\udfff": 1}], ids=["text", "below", "name"]
+)
+async def test_a_text_that_utf8_cannot_hold_ends_as_without_the_plugin(
+    setting: str, buffer: int, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lone surrogate goes into an answer and not into a call: its step is answered, alone."""
+
+    async def body(ctx: Any) -> Any:
+        await ctx.step.run("before", lambda: 1)
+        text = await ctx.step.run("text", lambda: value)
+        after = await ctx.step.run("after", lambda: len(text))
+        return [text, after]
+
+    bare = await play(setting, body)
+    played = await play(setting, body, CheckpointPlugin(buffer=buffer))
+    assert bare.run.status == played.run.status == "Completed"
+    assert played.run.output == bare.run.output
+    assert played.recorder.outcomes == bare.recorder.outcomes
+    assert (bare.requests, played.requests) == (4, 2)
+    assert played.calls.sent == [["before"], ["after"]]
+    assert "could not be delivered" not in caplog.text
+
+
+async def test_pairs_of_surrogates_are_delivered(setting: str) -> None:
+    """An emoji is one character in UTF-8, and no reason to end the request."""
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.step.run("text", lambda: {"\U0001f600": ["\U0001f600", "\ud000"]})
+
+    played = await play(setting, body, CheckpointPlugin())
+    assert played.run.output == {"\U0001f600": ["\U0001f600", "\ud000"]}
+    assert played.requests == 1
+
+
 async def test_max_runtime_ends_a_request_with_the_step_it_is_at(setting: str) -> None:
     """Each request makes progress; a function without steps is not begun anew."""
 

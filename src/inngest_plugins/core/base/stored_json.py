@@ -17,6 +17,9 @@ _ECMA_EXPONENT: Final = 1e21
 
 _LARGEST: Final = int(sys.float_info.max)
 
+_SURROGATE: Final = "\\ud"
+"""How the escape of every surrogate begins. (That of U+D000 begins so, too.)"""
+
 
 def read_number(text: str) -> float | int:
     """Read a number with a fraction or an exponent: `1.0` comes back as `1`.
@@ -48,12 +51,20 @@ def through_the_wire(value: Any) -> Any:
 
     Raises:
         TypeError: it is not JSON.
-        ValueError: it holds NaN or an infinity, which JSON lacks, or refers to itself.
+        ValueError: it holds NaN or an infinity, which JSON lacks, refers to itself, or has a lone
+            surrogate, which UTF-8 lacks: what a replay gives for that is the engine's to say.
     """
-    if value is None or type(value) is str or type(value) is bool:
+    if value is None or type(value) is bool:
         return value
+    if type(value) is str:
+        value.encode()
+        return value
+    text = json.dumps(value, allow_nan=False)
+    if _SURROGATE in text:
+        # Most of them are pairs, such as those of an emoji.
+        json.dumps(value, ensure_ascii=False).encode()
     return json.loads(
-        json.dumps(value, allow_nan=False),
+        text,
         parse_float=read_number,
         parse_int=read_integer,
         object_pairs_hook=_sorted,

@@ -210,7 +210,10 @@ class StepDelivery:
         )
 
     def _written(self, item: door.CallResult, step: Step) -> _Waiting | None:
-        """Write a result as an operation; None for what the SDK will refuse as no JSON."""
+        """Write a result as an operation; None for what has to be answered.
+
+        The SDK refuses what is no JSON, and a lone surrogate goes into an answer only.
+        """
         try:
             op = ops.wire_op(item)
             op["data"] = through_the_wire(op["data"])
