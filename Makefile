@@ -51,11 +51,11 @@ coverage: setup ## Run the tests with branch coverage, and list what no test rea
 	$(RUN) pytest --numprocesses auto -m "not slow" --cov --cov-report term
 
 .PHONY: test-all
-test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest SDK.
+test-all: setup ## Run the tests on every Python from 3.10 that is here, and on the oldest libraries.
 	$(RUN) python .ci/matrix.py
 
 .PHONY: test-corners
-test-corners: setup ## The two ends of the matrix: oldest Python and SDK, newest Python and SDK.
+test-corners: setup ## The two ends of the matrix: oldest Python and libraries, newest Python and libraries.
 	$(RUN) python .ci/matrix.py --corners
 
 .PHONY: test-live

@@ -210,7 +210,9 @@ async def test_userland_traces_are_kept_raw(bench: Bench) -> None:
     url = "/v1/traces/userland"
     answer = await bench.http.post(url, content=b"\x0a\x00", headers=protobuf)
     assert (answer.status_code, answer.content) == (200, b"")
-    answer = await bench.http.post(url, json={"resourceSpans": []})
+    answer = await bench.http.post(
+        url, content=b'{"resourceSpans":[]}', headers={"content-type": "application/json"}
+    )
     assert (answer.status_code, answer.json()) == (200, {})
     assert [trace.body for trace in bench.engine.userland_traces] == [
         b"\x0a\x00",

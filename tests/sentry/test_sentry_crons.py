@@ -57,6 +57,27 @@ async def test_successful_run(sentry: Sentry, shop: MakeShop) -> None:
 
 
 @pytest.mark.anyio
+async def test_attached_stacks(sentry: Sentry, shop: MakeShop) -> None:
+    """Where Sentry attaches stacks, a check-in shows no frame of the run, whose variables do."""
+
+    async def body(ctx: Any, step: Any) -> None:
+        await step.run("a", fine)
+
+    sentry.init(attach_stacktrace=True)
+    app = shop(SentryPlugin())
+    app.function(body, trigger=inngest.TriggerCron(cron="0 9 * * *"))
+    await fire(app)
+    assert [check_in["status"] for check_in in sentry.check_ins] == ["in_progress", "ok"]
+    frames = [
+        frame["module"]
+        for check_in in sentry.check_ins
+        for thread in check_in.get("threads", {}).get("values", [])
+        for frame in thread["stacktrace"]["frames"]
+    ]
+    assert not [module for module in frames if module.startswith("inngest.")]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("retries", [0, 1, 3])
 @pytest.mark.parametrize("where", ["function", "step"])
 async def test_failed_run(sentry: Sentry, shop: MakeShop, retries: int, where: str) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sentry_sdk
-from sentry_sdk.consts import DEFAULT_OPTIONS
 from sentry_sdk.integrations.fastapi import FastApiIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
@@ -119,7 +118,6 @@ async def test_big_payloads(sentry: Sentry, async_shop: MakeShop) -> None:
     assert set(variables(sentry, "charge_card").values()) == {"[Filtered: payload of the run]"}
 
 
-@pytest.mark.skipif("enable_logs" not in DEFAULT_OPTIONS, reason="sentry-sdk has no logs yet")
 async def test_structured_logs(sentry: Sentry, shop: MakeShop) -> None:
     """The texts of Sentry's structured logs leave a stack with secrets only when asked for."""
     seen: list[str] = []
@@ -209,6 +207,34 @@ async def test_secret_stack(sentry: Sentry, shop: MakeShop) -> None:
     assert exception["stacktrace"]["frames"][-1]["function"] == "leaky"
     assert all("vars" not in frame for frame in exception["stacktrace"]["frames"])
     assert "inngest.payloads" not in error["contexts"]
+
+
+@pytest.mark.parametrize("shows_variables", [True, False])
+async def test_attached_stacks(sentry: Sentry, shop: MakeShop, shows_variables: bool) -> None:
+    """The stack that Sentry attaches to a message is as clean as the one of an exception."""
+    sentry.init(
+        attach_stacktrace=True, include_local_variables=shows_variables, traces_sample_rate=1.0
+    )
+    app = shop(SentryPlugin())
+
+    async def body(ctx: Any, step: Any) -> None:
+        card = ctx.event.data["card"]
+        harmless = "a local variable"
+        sentry_sdk.capture_message("hello")
+        del card, harmless
+
+    app.function(body, retries=0)
+    await app.run(PAYLOAD)
+    (message,) = sentry.errors
+    (thread,) = message["threads"]["values"]
+    last = thread["stacktrace"]["frames"][-1]
+    assert last["function"] == "body"
+    assert last.get("vars", {}).get("harmless") == (
+        "'a local variable'" if shows_variables else None
+    )
+    assert leaks(sentry) == []
+    assert sentry.transactions
+    assert not any(found.get("threads", {}).get("values") for found in sentry.transactions)
 
 
 @pytest.mark.parametrize(

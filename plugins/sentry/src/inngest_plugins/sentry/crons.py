@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import re
+import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import sentry_sdk
 from sentry_sdk.crons import capture_checkin
 
+from inngest_plugins.sentry.base.privacy import STACKS_FOR_CHECK_INS
 from inngest_plugins.sentry.base.trace import check_in_id_of_run, started_at_of_run
 
 if TYPE_CHECKING:
@@ -53,13 +58,21 @@ class Monitor:
         """
         started = started_at_of_run(run_id)
         ended = status != "in_progress" and started is not None
-        capture_checkin(
+        send = partial(
+            capture_checkin,
             monitor_slug=self.slug,
             check_in_id=check_in_id_of_run(run_id),
             status=status,
             duration=max(0.0, time.time() - started) if ended and started else None,
             monitor_config=self.config,
         )
+        if STACKS_FOR_CHECK_INS and sentry_sdk.get_client().options.get("attach_stacktrace"):
+            # The caller's frames hold the run's payloads. A new thread has none of them.
+            thread = threading.Thread(target=contextvars.copy_context().run, args=(send,))
+            thread.start()
+            thread.join()
+        else:
+            send()
 
 
 def monitor_of(call: Call) -> Monitor | None:

@@ -249,8 +249,8 @@ class SentryPlugin(Plugin):
         if record is None:
             return event
         if record.name.partition(".")[0] == _OWN_LOGGER:
-            attaches = bool(sentry_sdk.get_client().options.get("attach_stacktrace"))
-            OWN_LOGS.clean(event, payloads=tuple, event_key=None, attach_stacktrace=attaches)
+            options = sentry_sdk.get_client().options
+            OWN_LOGS.clean(event, payloads=tuple, event_key=None, options=options)
             return event
         if _SDK_RESPONSE_MODULE in record.pathname:
             refused = None if "fingerprint" in event else refused_request()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from sentry_sdk.consts import VERSION
 from sentry_sdk.utils import current_stacktrace
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ _GEN_AI_KEPT = (
     "gen_ai.usage",
 )
 _PLUGIN_MODULES = ("inngest.", "inngest_plugins.")
+_THIS_PLUGIN = "inngest_plugins.sentry."
+
+STACKS_FOR_CHECK_INS: Final = tuple(map(int, VERSION.split(".")[:2])) < (2, 70)
+"""Older releases attach a stack trace, with variables, to check-ins too."""
 
 Payloads = Callable[[], Iterable[object]]
 
@@ -70,7 +75,7 @@ class Privacy:
         *,
         payloads: Payloads,
         event_key: str | None,
-        attach_stacktrace: bool,
+        options: Mapping[str, Any],
     ) -> None:
         """Take out of an event, in place, what must not leave.
 
@@ -78,14 +83,15 @@ class Privacy:
             event: an error, message or transaction event of a run, with the scope's data applied.
             payloads: returns the run's event data and step results, the values to look for.
             event_key: the client's event key, part of the URL events are sent to.
-            attach_stacktrace: whether Sentry adds a stack trace to events without one. It does so
-                after event processors, so it is added here without variables.
+            options: the options of Sentry's client: `attach_stacktrace` among them.
         """
         raw: Any = event
         request = raw.get("request")
         if isinstance(request, dict):
             request.pop("data", None)
-        self._clean_frames(raw, payloads, attach_stacktrace=attach_stacktrace)
+        if options.get("attach_stacktrace") and raw.get("type") is None and not _has_stack(raw):
+            _attach_stack(raw, options, variables=self.allows("frame_variables"))
+        self._clean_frames(raw, payloads)
         if not self.allows("exception_values"):
             for exception in _values(raw, "exception"):
                 if exception.get("value"):
@@ -97,7 +103,7 @@ class Privacy:
         if event_key:
             _filter_event_key(raw, f"/e/{event_key}")
 
-    def _clean_frames(self, raw: Any, payloads: Payloads, *, attach_stacktrace: bool) -> None:
+    def _clean_frames(self, raw: Any, payloads: Payloads) -> None:
         frames = list(_frames(raw))
         for frame in frames:
             if str(frame.get("module") or "").startswith(_PLUGIN_MODULES):
@@ -111,10 +117,6 @@ class Privacy:
             return
         for frame in frames:
             frame.pop("vars", None)
-        if attach_stacktrace and raw.get("type") is None and not _has_stack(raw):
-            stack = current_stacktrace(include_local_variables=False)
-            thread = {"stacktrace": stack, "crashed": False, "current": True}
-            raw["threads"] = {"values": [thread]}
 
 
 OWN_LOGS: Final = Privacy(
@@ -133,6 +135,18 @@ def _values(raw: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 
 def _has_stack(raw: Mapping[str, Any]) -> bool:
     return any(key in raw for key in ("exception", "threads", "stacktrace"))
+
+
+def _attach_stack(raw: dict[str, Any], options: Mapping[str, Any], *, variables: bool) -> None:
+    """Attach the stack trace that Sentry would attach after the event processors, uncleaned."""
+    stack = current_stacktrace(
+        include_local_variables=variables and bool(options.get("include_local_variables", True)),
+        max_value_length=options.get("max_value_length"),
+    )
+    frames = stack["frames"]
+    while frames and str(frames[-1].get("module") or "").startswith(_THIS_PLUGIN):
+        frames.pop()
+    raw["threads"] = {"values": [{"stacktrace": stack, "crashed": False, "current": True}]}
 
 
 def stacks_of(event: Mapping[str, Any]) -> Iterator[list[Any]]:

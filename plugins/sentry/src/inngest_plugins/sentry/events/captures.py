@@ -297,7 +297,7 @@ class Captures:
             raw,
             payloads=self._payloads,
             event_key=call.client.event_key,
-            attach_stacktrace=bool(self.client.options.get("attach_stacktrace")),
+            options=self.client.options,
         )
         finish(raw, longest=self.client.options.get("max_value_length"))
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast, get_args
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
-from pydantic_core import core_schema, to_json
+from pydantic_core import PydanticSerializationError, core_schema, to_json
 
 from .core_schema import Path, any_strict, lossy_fields, runs_user_code, secret_fields
 from .graph import SchemaGraph
@@ -113,6 +113,13 @@ class _JsonSchemaWriter(GenerateJsonSchema):
         "skipped-choice",
         "non-serializable-default",
     }
+
+    def encode_default(self, dft: Any) -> Any:
+        try:
+            return super().encode_default(dft)
+        except TypeError as error:
+            # Pydantic before 2.14 cannot write a default of the type `Secret[T]`.
+            raise PydanticSerializationError(str(error)) from error
 
 
 class PydanticSchema(CompiledSchema[T], Generic[T]):
