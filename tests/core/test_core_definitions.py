@@ -26,6 +26,7 @@ from inngest_plugins.core import (
     Stack,
     StackEntry,
     Step,
+    check_function,
     check_seconds,
     require_extra,
 )
@@ -438,3 +439,43 @@ def test_a_length_of_time_is_given_back_as_a_float(value: float) -> None:
     """So that a plugin keeps what it checked."""
     seconds = check_seconds("P(timeout=...)", value)
     assert (seconds, type(seconds)) == (value, float)
+
+
+class _AsyncObject:
+    async def __call__(self) -> None: ...
+
+
+async def _async_function(given: int = 0) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3, "is a function, not int$"),
+        (None, "is a function, not NoneType$"),
+        (_async_function, "this one is async: make it a plain def$"),
+        (functools.partial(_async_function, 1), "this one is async"),
+        (_AsyncObject(), "this one is async"),
+    ],
+)
+def test_a_function_that_nobody_would_await_is_refused(value: object, said: str) -> None:
+    """Also one in a partial, and an object whose call is async."""
+    with pytest.raises(TypeError, match=rf"^P\(key=\.\.\.\) {said}" if "not" in said else said):
+        check_function("P(key=...)", value)
+    with pytest.raises(HookDefinitionError):
+        check_function("P(key=...)", value, error=HookDefinitionError)
+
+
+@pytest.mark.parametrize("value", [len, str, functools.partial(len, ""), _AsyncObject])
+def test_whatever_can_be_called_is_a_function(value: object) -> None:
+    """A class makes an object when it is called, also one whose objects are async."""
+    check_function("P(key=...)", value)
+
+
+def test_a_stack_is_asked_of_a_client_and_a_function() -> None:
+    """What is neither is named."""
+    wrong: Any = 5
+    with pytest.raises(RegistrationError, match="not int"):
+        Stack.of(wrong)
+    with pytest.raises(RegistrationError, match="not int"):
+        Stack.of(inngest.Inngest(app_id="app", is_production=False), wrong)

@@ -87,3 +87,29 @@ async def test_runs_may_be_given_up_as_late_as_one_likes(
 
     now, oldest, lost_before = moments(dt.timedelta.max, dt.timedelta.max)
     assert oldest == lost_before < now
+
+
+@pytest.mark.parametrize("option", ["store", "client"])
+def test_a_router_needs_a_store_and_a_client(sqlite_store: SQLAlchemyStore, option: str) -> None:
+    """What is none is named where it is given, and not with the first request."""
+    given: dict[str, Any] = {"store": sqlite_store, "client": CLIENT, option: "shop"}
+    with pytest.raises(
+        MirrorError, match=rf"mirror_router\({option}\) is of the class .*, not str"
+    ):
+        mirror_router(authorise=lambda request: EVERYTHING, **given)
+
+
+@pytest.mark.parametrize("steer", ["false", 0, None])
+def test_who_may_steer_is_true_or_false(steer: Any) -> None:
+    """The text "false" would count as True, and let a reader cancel runs."""
+    with pytest.raises(MirrorError, match=r"Scope\(can_steer=\.\.\.\) is True or False"):
+        Scope("acme", steer)
+    with pytest.raises(MirrorError, match=r"Scope\(can_steer=\.\.\.\) is True or False"):
+        Scope.of_everything(can_steer=steer)
+
+
+def test_options_of_an_engine_are_a_mapping() -> None:
+    """A number is named where it is given."""
+    wrong: Any = 5
+    with pytest.raises(MirrorError, match=r"engine_options=\.\.\.\) is a mapping .*, not int"):
+        SQLAlchemyStore("sqlite:///mirror.db", engine_options=wrong)

@@ -271,6 +271,10 @@ async def test_the_tenant_is_asked_in_the_clear(
     assert SECRET not in caplog.text
 
 
+async def _asynchronous(*given: Any) -> None:
+    """What nobody would await."""
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -281,6 +285,9 @@ async def test_the_tenant_is_asked_in_the_clear(
         ({"store_fields": ["event..card"]}, MirrorError),
         ({"redact": 1}, TypeError),
         ({"tenant": "acme"}, TypeError),
+        ({"tenant": _asynchronous}, TypeError),
+        ({"tags": _asynchronous}, TypeError),
+        ({"redact": _asynchronous}, TypeError),
         ({"tags": {}}, TypeError),
         ({"timeout": 0}, ValueError),
         ({"timeout": True}, TypeError),

@@ -281,8 +281,10 @@ async def test_what_is_used_wrongly(server: Server) -> None:
     with pytest.raises(PublishContextError, match="on_invalid"):
         subscribe(ORDER.log, client=client_of(server), on_invalid="ignore")  # type: ignore[call-overload]
     nothing: Any = "shop"
-    with pytest.raises(PublishContextError, match="on_missed"):
-        subscribe(ORDER.log, client=client_of(server), on_missed=nothing)
+    given: Any
+    for given in (nothing, subscription_token):
+        with pytest.raises(PublishContextError, match="on_missed"):
+            subscribe(ORDER.log, client=client_of(server), on_missed=given)
     with pytest.raises(RealtimeError, match=r"inngest\.Inngest client, not str"):
         subscribe(ORDER.log, client=nothing)
     with pytest.raises(RealtimeError, match="source is a LocalEngine, not str"):

@@ -7,7 +7,7 @@ plugin is registered work as before.
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from .base.checks import check_seconds, check_switch, require_extra
+from .base.checks import check_function, check_seconds, check_switch, require_extra
 from .base.errors import (
     CallEndedError,
     EngineApiError,
@@ -134,6 +134,7 @@ __all__ = [
     "TypedJsonError",
     "UsageRecorder",
     "answered_by",
+    "check_function",
     "check_seconds",
     "check_switch",
     "class_name",

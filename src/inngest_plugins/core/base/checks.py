@@ -1,8 +1,9 @@
-"""What is checked before a plugin starts: the libraries of an extra, switches, lengths of time."""
+"""What is checked before a plugin starts: an extra's libraries, switches, times, functions."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 
 from .errors import MissingExtraError
@@ -89,6 +90,32 @@ def check_seconds(
     if not 0 < value <= sys.float_info.max:
         raise (error or ValueError)(f"{option} is {allowed}, not {safe_repr(value)}")
     return float(value)
+
+
+def check_function(
+    option: str,
+    value: object,
+    takes: str = "a function",
+    *,
+    error: type[Exception] = TypeError,
+) -> None:
+    """Refuse what cannot be called, and an async function, which nobody would await.
+
+    Args:
+        option: the option as the message shows it, such as "MirrorPlugin(tenant=...)".
+        value: what was given for it.
+        takes: what may be given, for the message.
+        error: the class to raise, for a plugin with an error of its own.
+
+    Raises:
+        TypeError: names the option and what was given. Of the class `error`, where that is given.
+    """
+    if not callable(value):
+        raise error(f"{option} is {takes}, not {_kind(value)}")
+    # An object's method, and not that of a class, which makes an object.
+    called = getattr(type(value), "__call__", None)  # noqa: B004 - looked at, not whether it is there
+    if any(map(inspect.iscoroutinefunction, (value, called))):
+        raise error(f"{option} is {takes}; this one is async: make it a plain def")
 
 
 def _kind(value: object) -> str:

@@ -14,6 +14,7 @@ import inngest
 from inngest_plugins.core.base.errors import RegistrationError
 from inngest_plugins.core.base.hook_names import HOOKS, INBOUND, Hook, check_traits
 from inngest_plugins.core.base.layers import Layer
+from inngest_plugins.core.base.safe_text import class_name
 from inngest_plugins.core.base.sync_async import new_portals
 
 from .list_entry import ListEntry, stack_of
@@ -293,8 +294,17 @@ class Stack(ListEntry):
             function: a function whose own `middleware=[...]` is merged in, or None.
 
         Raises:
-            RegistrationError: the plugins cannot work together as they were registered.
+            RegistrationError: the plugins cannot work together as they were registered; or
+                `client` is no client, or `function` no function of Inngest.
         """
+        app: object = client
+        own: object = function
+        if not isinstance(app, inngest.Inngest) or not isinstance(own, inngest.Function | None):
+            wrong = own if isinstance(app, inngest.Inngest) else app
+            raise RegistrationError(
+                "Stack.of(client, function) takes an inngest.Inngest client and a function of its "
+                f"create_function, not {class_name(wrong)}"
+            )
         stack: Stack = stack_of(client, function)
         return stack
 

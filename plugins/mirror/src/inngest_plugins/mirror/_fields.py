@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from inngest_plugins.core import class_name
+from inngest_plugins.core import check_function, class_name
 
 from ._errors import MirrorError
 
@@ -62,7 +62,7 @@ def stored_fields(names: Iterable[str], redact: Redact | None) -> StoredFields:
     """Read the option `store_fields`.
 
     Raises:
-        TypeError: it is no list of names, or `redact` cannot be called.
+        TypeError: it is no list of names, or `redact` no plain function.
         MirrorError: a name does not begin with a place.
     """
     given: object = names
@@ -72,8 +72,8 @@ def stored_fields(names: Iterable[str], redact: Redact | None) -> StoredFields:
         raise TypeError(
             f"MirrorPlugin(store_fields=...) is a list of names, not {class_name(given)}"
         )
-    if redact is not None and not callable(redact):
-        raise TypeError("MirrorPlugin(redact=...) is not a function")
+    if redact is not None:
+        check_function("MirrorPlugin(redact=...)", redact, "a function of a field's name and value")
     paths: list[tuple[str, tuple[str, ...], str]] = []
     for name in names:
         place, *keys = str(name).split(".")

@@ -15,6 +15,7 @@ from inngest_plugins.core import (
     Outcome,
     Plugin,
     Step,
+    check_function,
     check_seconds,
     class_name,
     printable,
@@ -76,8 +77,8 @@ class MirrorPlugin(Plugin):
         if not isinstance(store, SQLAlchemyStore):
             raise TypeError(f"MirrorPlugin needs a SQLAlchemyStore, not {class_name(store)}")
         for name, function in (("tenant", tenant), ("tags", tags)):
-            if function is not None and not callable(function):
-                raise TypeError(f"MirrorPlugin({name}=...) is not a function")
+            if function is not None:
+                check_function(f"MirrorPlugin({name}=...)", function, "a function of the call")
         check_seconds("MirrorPlugin(timeout=...)", timeout)
         if isinstance(keep, bool) or not isinstance(keep, int):
             raise TypeError("MirrorPlugin(keep=...) is not a number of reports")

@@ -20,6 +20,7 @@ from inngest_plugins.core import (
     RealtimeTiming,
     RealtimeTopic,
     TypedJsonError,
+    check_function,
     embedded_engine,
 )
 
@@ -111,10 +112,8 @@ def subscribe(
         )
     if on_invalid not in ("raise", "skip"):
         raise PublishContextError('subscribe(on_invalid=...) is "raise" or "skip"')
-    if on_missed is not None and not callable(on_missed):
-        raise PublishContextError(
-            "subscribe(on_missed=...) is a function that takes what is missed"
-        )
+    if on_missed is not None:
+        check_function("subscribe(on_missed=...)", on_missed, error=PublishContextError)
     by_name: dict[RealtimeTopic, ChannelTopic[Any]] = {
         RealtimeTopic(topic.channel.name, topic.name): topic for topic in topics
     }

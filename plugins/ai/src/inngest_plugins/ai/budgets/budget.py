@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from inngest_plugins.ai._errors import BudgetExceededError, BudgetKeyError
 from inngest_plugins.ai.calls.model_call import as_dollars
-from inngest_plugins.core import Call, ModelUsage, class_name
+from inngest_plugins.core import Call, ModelUsage, check_function, class_name
 
 from .stores import BudgetStore
 
@@ -89,15 +88,12 @@ class Budget:
 
     def _check_sync(self) -> None:
         """Refuse what nobody would await, so that no reservation and no decision came of it."""
-        called: dict[str, object] = {"key": self.key, "on_exceeded": self.on_exceeded}
+        for name, function in (("key", self.key), ("on_exceeded", self.on_exceeded)):
+            if callable(function):
+                check_function(f"Budget({name}=...)", function)
         for name in ("reserve", "settle", "balance") if self.store is not None else ():
-            called[f"store.{name}"] = getattr(self.store, name)
-        for name, function in called.items():
-            if inspect.iscoroutinefunction(function):
-                raise TypeError(
-                    f"Budget: {name} is an async function; make it a plain def: budgets call it "
-                    "in worker threads"
-                )
+            called = getattr(self.store, name)
+            check_function(f"Budget(store=...): its {name}()", called, "called in worker threads")
 
     def _check_key(self) -> None:
         key: object = self.key

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TypeAlias
 
-from inngest_plugins.core import ModelCall, class_name
+from inngest_plugins.core import ModelCall, check_function, class_name
 
 from .model_call import as_dollars
 
@@ -91,6 +91,7 @@ class Prices:
         self._function: PriceFunction | None = None
         self._own: dict[str, Price] = {}
         if callable(own):
+            check_function("AIPlugin(prices=...)", own, "a mapping or a function of the call")
             self._function = own
         elif isinstance(own, Mapping):
             for model, price in own.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from inngest_plugins.core import class_name
+from inngest_plugins.core import check_switch, class_name
 from inngest_plugins.mirror._errors import MirrorError
 
 from .tables import runs
@@ -22,7 +22,8 @@ class Scope:
         can_steer: whether runs may be cancelled and rerun.
 
     Raises:
-        MirrorError: the tenant is empty or not a text. `Scope.of_everything()` is for operators.
+        MirrorError: the tenant is empty or not a text (`Scope.of_everything()` is for operators),
+            or `can_steer` is neither True nor False.
     """
 
     tenant: str | None
@@ -30,6 +31,7 @@ class Scope:
     _everything: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_switch("Scope(can_steer=...)", self.can_steer, error=MirrorError)
         if self._everything:
             return
         if not isinstance(self.tenant, str) or not self.tenant:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import functools
-import importlib.util
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,12 +16,13 @@ from sqlalchemy import event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from inngest_plugins.core import class_name
-from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError, driver_error
+from inngest_plugins.mirror._errors import MirrorDatabaseError, driver_error
 
 from .rows import OPEN, Report
 from .scope import Scope, checked_scope
 from .tables import runs
 from .thread import LoopThread
+from .url import async_url, checked_options
 from .writes import write_report
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .reconcile import Reconciled
 
 T = TypeVar("T")
-_DRIVERS: Final = {"sqlite": ("aiosqlite",), "postgresql": ("asyncpg", "psycopg")}
 _ASK_SECONDS: Final = 30.0
 _PARENTS: Final[list[AsyncEngine]] = []
 """The parent's engines in a forked process: collecting one would close its connections."""
@@ -49,7 +48,8 @@ class SQLAlchemyStore:
         engine_options: arguments of SQLAlchemy's `create_async_engine`, such as `pool_size`.
 
     Raises:
-        MirrorError: the URL is none, or names another database or a driver that is not installed.
+        MirrorError: the URL is none, or names another database or a driver that is not installed;
+            or `engine_options` are none.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class SQLAlchemyStore:
         *,
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._url = _async_url(url)
-        self._options = dict(engine_options or {})
+        self._url = async_url(url)
+        self._options = checked_options(engine_options)
         self._thread = LoopThread("inngest-mirror")
         self._engine: AsyncEngine | None = None
         self._process = 0
@@ -375,26 +375,3 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     reads = connection.get_execution_options().get("mirror_reads", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _async_url(text: str) -> sa.URL:
-    try:
-        url = sa.make_url(text)
-    except exc.ArgumentError as err:
-        raise MirrorError(
-            "SQLAlchemyStore: the URL of the database is none that SQLAlchemy knows"
-        ) from err
-    kind, _, driver = url.drivername.partition("+")
-    kind = "postgresql" if kind == "postgres" else kind
-    if kind not in _DRIVERS or (driver and driver not in _DRIVERS[kind]):
-        raise MirrorError(
-            f"SQLAlchemyStore: {url.drivername!r} is not supported: use sqlite+aiosqlite, "
-            "postgresql+asyncpg or postgresql+psycopg"
-        )
-    wanted = (driver,) if driver else _DRIVERS[kind]
-    found = next((name for name in wanted if importlib.util.find_spec(name)), None)
-    if found is None:
-        raise MirrorError(
-            f"SQLAlchemyStore: {url.drivername!r} needs the package {wanted[0]!r}: install it"
-        )
-    return url.set(drivername=f"{kind}+{found}")

@@ -16,7 +16,7 @@ import pydantic
 from fastapi import APIRouter, Body, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from inngest_plugins.core import EngineApi, EngineApiError, check_seconds
+from inngest_plugins.core import EngineApi, EngineApiError, check_seconds, class_name
 from inngest_plugins.mirror._errors import MirrorDatabaseError, MirrorError
 from inngest_plugins.mirror.store.reads import MAX_LIMIT, Page, RunDetail
 from inngest_plugins.mirror.store.scope import Scope, checked_scope
@@ -54,8 +54,18 @@ def mirror_router(
         poll: seconds between two reads of the database for a stream of events.
 
     Raises:
-        MirrorError: `authorise` is not a function, or `poll` is not a positive number.
+        MirrorError: `store` or `client` is none, `authorise` is not a function, or `poll` is not a
+            positive number.
     """
+    given: tuple[tuple[str, object, type], ...] = (
+        ("store", store, SQLAlchemyStore),
+        ("client", client, inngest.Inngest),
+    )
+    for name, value, kind in given:
+        if not isinstance(value, kind):
+            raise MirrorError(
+                f"mirror_router({name}) is of the class {kind.__name__}, not {class_name(value)}"
+            )
     if not callable(authorise):
         raise MirrorError(
             "mirror_router(authorise=...) is not a function: there is no default, as it would show "
