@@ -27,6 +27,7 @@ from inngest_plugins.core import (
     record_hooks,
 )
 from inngest_plugins.core.data.call_identity import engine_headers
+from inngest_plugins.core.request.sends import copied
 from inngest_plugins.local import LocalEngine
 
 settings = pytest.mark.parametrize("setting", SETTINGS)
@@ -876,6 +877,49 @@ def test_step_sends_leave_the_callers_objects_alone(setting: str, single: bool) 
     assert (send.call.run_id, send.step.id) == ("run-1", "a")
     assert send.ids == ["id0", "id1"]
     check_sent(engine, events)
+
+
+class _Reader(Plugin):
+    """Looks at what is sent, and changes nothing."""
+
+    def before_send_events(self, send: Send) -> None:
+        assert send.events
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    """Objects in one another, the innermost with a list."""
+    data: dict[str, Any] = {"list": [1]}
+    for _ in range(levels):
+        data = {"nested": data}
+    return data
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["send", "send_sync"])
+async def test_data_without_an_end_is_refused_as_without_plugins(how: str) -> None:
+    """By the SDK, in its words, and not by a copy that never ends."""
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    for data in ({"cycle": cycle}, _nested(10_000)):
+        event = inngest.Event(name="shop/x")
+        event.data = data
+        told: list[str] = []
+        for client in (make_client(), make_client(_Reader())):
+            with pytest.raises(ValueError, match=r"Circular|depth") as caught:
+                await client.send(event) if how == "send" else client.send_sync(event)
+            told.append(str(caught.value))
+        assert told[0] == told[1]
+
+
+def test_the_deepest_data_that_the_sdk_sends_is_copied() -> None:
+    """An edit at its end leaves the caller's object alone."""
+    event = inngest.Event(name="shop/x", data=_nested(250))
+    (copy,) = copied(event)
+    place: Any = copy.data
+    while "nested" in place:
+        place = place["nested"]
+    place["list"].append(2)
+    assert event.data == _nested(250)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Final
 
 import inngest
 
@@ -120,9 +120,15 @@ def copied(events: inngest.Event | list[inngest.Event]) -> list[inngest.Event]:
     return [event.model_copy(update={"data": _deep(event.data)}) for event in events]
 
 
-def _deep(value: Any) -> Any:
+_DEEPEST: Final = 256
+"""Levels of nesting that the SDK sends at most. What goes deeper, as a cycle does, it refuses."""
+
+
+def _deep(value: Any, level: int = 0) -> Any:
+    if level > _DEEPEST:
+        return value
     if isinstance(value, dict):
-        return {key: _deep(item) for key, item in value.items()}
+        return {key: _deep(item, level + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_deep(item) for item in value]
+        return [_deep(item, level + 1) for item in value]
     return value
