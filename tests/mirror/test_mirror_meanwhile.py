@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import inngest
@@ -26,9 +27,9 @@ class CountingStore(SQLAlchemyStore):
 
     writes = 0
 
-    async def write(self, report: Report, *, timeout: float | None = None) -> None:
+    async def write_all(self, reports: Sequence[Report], *, timeout: float | None = None) -> None:
         self.writes += 1
-        await super().write(report, timeout=timeout)
+        await super().write_all(reports, timeout=timeout)
 
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
@@ -123,6 +124,50 @@ async def test_the_oldest_report_goes_when_too_many_are_kept(postgres: Server) -
     await until(are_written, "the reports that were kept are written")
     kept = {row["run_id"] for row in await rows_of(store, runs)}
     assert kept == {"run-3", "run-4", "run-5"}
+    await store.close()
+
+
+async def test_what_was_kept_is_written_in_few_transactions(postgres: Server) -> None:
+    """A database that is slow, and not away, catches up with more than it could take one by one."""
+    store = CountingStore(postgres.new_database())
+    writer = ReportWriter(store, 30.0, limit=1000)
+    for number in range(100):
+        await writer.write(report_of(number))
+    await store.upgrade()
+    store.writes = 0
+
+    async def are_written() -> bool:
+        return len(await rows_of(store, runs)) == 100
+
+    await until(are_written, "the reports that were kept are written")
+    # The first may still have met a database without tables.
+    assert store.writes <= 6
+    await store.close()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_database_that_was_slow_for_a_moment(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The report is written at once, and not a second later, or never: the process may be killed."""
+
+    class SlowStore(CountingStore):
+        async def write_all(self, reports: Any, *, timeout: float | None = None) -> None:
+            if self.writes < times:
+                self.writes += 1
+                raise TimeoutError
+            await super().write_all(reports, timeout=timeout)
+
+    monkeypatch.setattr("inngest_plugins.mirror._writer._AGAIN_SECONDS", 1000)
+    store = SlowStore(f"sqlite:///{tmp_path / 'mirror.db'}")
+    await store.upgrade()
+    writer = ReportWriter(store, 30.0, limit=1000)
+    await writer.write(report_of(0))
+
+    async def is_written() -> bool:
+        return len(await rows_of(store, runs)) == 1
+
+    await until(is_written, "the report that was kept is written")
     await store.close()
 
 

@@ -167,13 +167,13 @@ async def test_a_database_that_comes_back(
 
     await until(is_complete, "the reports that were kept are written")
     found = await step_rows(store, run.id)
+    assert {each: row["status"] for each, row in found.items()} == dict.fromkeys(
+        ("first", "away", "second", "back", "third"), "Completed"
+    )
     # Later requests say what became of a step whose report was dropped, but not how often it ran.
-    known = 1 if keep > 1 else None
-    assert {each: (row["status"], row["attempts"]) for each, row in found.items()} == {
-        "first": ("Completed", 1),
-        **dict.fromkeys(("away", "second", "back", "third"), ("Completed", known)),
-    }
-    assert len(await attempt_rows(store, run.id)) == (5 if keep > 1 else 1)
+    known = {1} if keep > 1 else {1, None}
+    assert {row["attempts"] for row in found.values()} <= known
+    assert len(await attempt_rows(store, run.id)) in ([5] if keep > 1 else range(1, 5))
     assert len(warnings_in(caplog)) == 1
     assert caplog.messages[-1].startswith("runs are mirrored again")
 

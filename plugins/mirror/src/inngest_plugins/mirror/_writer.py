@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import Final
 
 from inngest_plugins.core import printable
@@ -23,6 +25,8 @@ _AGAIN_SECONDS: Final = 1.0
 """Seconds between two attempts to write the kept reports."""
 _KEPT_SECONDS: Final = 30.0
 """Seconds that one of these attempts may take; no request waits for it."""
+_TOGETHER: Final = 20
+"""How many kept reports go into a transaction: one by one, a busy database never catches up."""
 _REMEMBERED_RUNS: Final = 4096
 _logger = logging.getLogger("inngest_plugins.mirror")
 
@@ -120,25 +124,35 @@ class ReportWriter:
                 self._kept.append(report)
             self._keeps = True
         if is_first:
-            self._store.later(_AGAIN_SECONDS, self._write_kept)
+            # At once, without a request that waits: most often the database is slow and not away,
+            # and what is kept is lost when the process is killed.
+            self._store.later(0, self._write_kept)
 
     async def _write_kept(self) -> None:
-        while (report := self._oldest()) is not None:
+        alone = 0
+        failed: Report | None = None
+        while reports := self._oldest(1 if alone else _TOGETHER):
             started = time.monotonic()
             try:
-                await self._store.write(report, timeout=_KEPT_SECONDS)
+                await self._store.write_all(reports, timeout=_KEPT_SECONDS)
             except Exception:
                 if not await self._answers():
                     self._store.later(_AGAIN_SECONDS, self._write_kept)
                     return
+                if reports[0] is not failed:
+                    # One of them is the reason, or the database has just come back: again, alone.
+                    alone, failed = len(reports), reports[0]
+                    continue
                 # The database refuses this report only: go on with the others.
             else:
-                self.written.add(report)
+                for report in reports:
+                    self.written.add(report)
                 if time.monotonic() - started <= self._timeout:
                     # Only after a quick write: with a slow database each request would log this
                     # again.
                     self._works()
-            self._drop(report)
+            alone = max(0, alone - len(reports))
+            self._drop(reports)
 
     async def _answers(self) -> bool:
         try:
@@ -147,16 +161,17 @@ class ReportWriter:
             return False
         return True
 
-    def _oldest(self) -> Report | None:
+    def _oldest(self, count: int) -> list[Report]:
         with self._lock:
             self._keeps = bool(self._kept)
-            return self._kept[0] if self._kept else None
+            return list(itertools.islice(self._kept, count))
 
-    def _drop(self, report: Report) -> None:
+    def _drop(self, reports: Iterable[Report]) -> None:
         with self._lock:
-            # The report may have been dropped meanwhile, because there were too many.
-            if self._kept and self._kept[0] is report:
-                self._kept.popleft()
+            for report in reports:
+                # It may have been dropped meanwhile, because there were too many.
+                if self._kept and self._kept[0] is report:
+                    self._kept.popleft()
 
     def _succeeded(self, report: Report) -> None:
         self.written.add(report)

@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import inngest
@@ -90,19 +90,25 @@ class SQLAlchemyStore:
             TimeoutError: it took longer.
             Exception: what SQLAlchemy or the driver raises.
         """
-        await self._thread.run_async(lambda: self._write(report), timeout)
+        await self.write_all([report], timeout=timeout)
+
+    async def write_all(self, reports: Sequence[Report], *, timeout: float | None = None) -> None:
+        """Write several reports in one transaction, all or none; see `write`."""
+        await self._thread.run_async(lambda: self._write(reports), timeout)
 
     def write_sync(self, report: Report, *, timeout: float | None = None) -> None:
         """Write from sync code; see `write`."""
-        self._thread.run(lambda: self._write(report), timeout)
+        self._thread.run(lambda: self._write([report]), timeout)
 
     def later(self, seconds: float, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine in the database's loop after a while; `close` drops it."""
         self._thread.later(seconds, make)
 
-    async def _write(self, report: Report) -> None:
+    async def _write(self, reports: Sequence[Report]) -> None:
         async with self.begin() as connection:
-            await write_report(connection, report)
+            # In one order by run, so that processes which do the same do not lock each other out.
+            for report in sorted(reports, key=lambda each: each.run.run_id):
+                await write_report(connection, report)
 
     # ------------------------------------------------------------ reading
 
