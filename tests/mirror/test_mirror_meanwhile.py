@@ -149,7 +149,7 @@ async def test_what_was_kept_is_written_in_few_transactions(postgres: Server) ->
 async def test_a_database_that_was_slow_for_a_moment(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """The report is written at once, and not a second later, or never: the process may be killed."""
+    """The report is written at once, and not later, or never: the process may be killed."""
 
     class SlowStore(CountingStore):
         async def write_all(self, reports: Any, *, timeout: float | None = None) -> None:
