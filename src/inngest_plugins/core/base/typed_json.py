@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, Generic, TypeVar
+import math
+from collections.abc import Iterable
+from typing import Any, Final, Generic, TypeVar, cast
 
 import pydantic
 import pydantic_core
@@ -57,7 +59,13 @@ class TypedJson(Generic[T]):
             raise TypedJsonError(_problems(err, mask_keys=mask_keys)) from None
         except (pydantic_core.PydanticSerializationError, ValueError, TypeError, RecursionError):
             raise TypedJsonError("$: a value is not JSON, or not of the declared type") from None
-        return json.loads(written)
+        document = json.loads(written)
+        # Where the type says nothing of numbers, Pydantic writes null for NaN and the infinities.
+        if b"null" in written and _is_lost(
+            self._adapter.dump_python(fitting, by_alias=True), document
+        ):
+            raise TypedJsonError("$: a value is NaN or an infinity, which JSON lacks")
+        return document
 
     def read(self, data: Any, *, mask_keys: bool = False) -> T:
         """Return the value that JSON holds.
@@ -74,6 +82,23 @@ class TypedJson(Generic[T]):
             return self._adapter.validate_json(json.dumps(data))
         except pydantic.ValidationError as err:
             raise TypedJsonError(_problems(err, mask_keys=mask_keys)) from None
+
+
+def _is_lost(value: object, written: object) -> bool:
+    """Return whether a number in a value stands as null in its JSON."""
+    if isinstance(value, float):
+        return written is None and not math.isfinite(value)
+    if isinstance(value, dict) and isinstance(written, dict):
+        pairs = zip(
+            cast("dict[object, object]", value).values(),
+            cast("dict[str, object]", written).values(),
+            strict=False,
+        )
+        return any(_is_lost(*pair) for pair in pairs)
+    if isinstance(value, (list, tuple, set, frozenset)) and isinstance(written, list):
+        items = zip(cast("Iterable[object]", value), cast("list[object]", written), strict=False)
+        return any(_is_lost(*pair) for pair in items)
+    return False
 
 
 def _problems(error: pydantic.ValidationError, *, mask_keys: bool) -> str:
