@@ -122,6 +122,20 @@ async def _error(app: App, ask: Any) -> str:
     return f"{run.error['name']}: {run.error['message']}"
 
 
+async def test_what_can_be_no_type_is_told(app: App) -> None:
+    """A list of types, in the place of several types."""
+    wanted: Any = [Key]
+
+    async def ask() -> None:
+        get(wanted)
+
+    error = await _error(app, ask)
+    assert error == (
+        "UnregisteredServiceError: get() takes the types that services are registered for, and "
+        "list can be none: give several as get(A, B)"
+    )
+
+
 async def test_an_unregistered_type_is_named(app: App) -> None:
     """With the step and the function that asked."""
 

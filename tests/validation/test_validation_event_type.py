@@ -63,6 +63,13 @@ def event(data: dict[str, Any], name: str = "shop/order.placed") -> inngest.Even
     return inngest.Event(name=name, data=data)
 
 
+@dataclasses.dataclass
+class Point:
+    """A schema itself; an object of it is none."""
+
+    x: int = 0
+
+
 class TestEventType:
     def test_new_and_parse_are_inverse(self) -> None:
         """An event built from an object parses back to an equal object."""
@@ -234,7 +241,7 @@ class TestEventType:
         with pytest.raises(SchemaError, match=told):
             EventType[Any]("shop/x", schema)
 
-    @pytest.mark.parametrize("schema", [3, b"x", [Order], object()])
+    @pytest.mark.parametrize("schema", [3, b"x", [Order], object(), Point()])
     def test_what_is_no_schema_is_told_in_one_line(self, schema: Any) -> None:
         """What a schema may be, and nothing for authors of Pydantic types."""
         with pytest.raises(SchemaError) as caught:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from inngest_plugins.core import Call
+from inngest_plugins.core import Call, class_name
 
 from ._call_scopes import SCOPES, CallScopes
-from ._errors import InjectionContextError
+from ._errors import InjectionContextError, UnregisteredServiceError
 from ._plugin import InjectionPlugin
 from ._types import name_of
 
@@ -20,10 +20,17 @@ def current_scope(services: tuple[Any, ...], asked_with: str) -> Scope:
 
     Raises:
         TypeError: it asks for nothing.
+        UnregisteredServiceError: it asks for what is no type.
         InjectionContextError: there is none.
     """
     if not services:
         raise TypeError(f"{asked_with}() takes the types of the services that you want")
+    no_type = next((each for each in services if not _has_hash(each)), None)
+    if no_type is not None:
+        raise UnregisteredServiceError(
+            f"{asked_with}() takes the types that services are registered for, and "
+            f"{class_name(no_type)} can be none: give several as {asked_with}(A, B)"
+        )
     wanted = ", ".join(map(name_of, services))
     call = Call.current()
     if call is None:
@@ -41,6 +48,14 @@ def current_scope(services: tuple[Any, ...], asked_with: str) -> Scope:
             "function have no InjectionPlugin: add InjectionPlugin(registry) to middleware=[...]"
         )
     return scopes.current()
+
+
+def _has_hash(service: object) -> bool:
+    try:
+        hash(service)
+    except TypeError:
+        return False
+    return True
 
 
 def _begun_early(call: Call) -> CallScopes | None:

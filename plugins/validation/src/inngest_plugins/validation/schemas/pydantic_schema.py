@@ -139,10 +139,12 @@ class PydanticSchema(CompiledSchema[T], Generic[T]):
             core = adapter.core_schema
             # The Rust validator itself: TypeAdapter.validate_python adds a third to a small event.
             self._validate = adapter.validator.validate_python
-        except (PydanticUserError, TypeError, NameError) as error:
+        except (PydanticUserError, TypeError, NameError, AttributeError) as error:
             # Behind its first line Pydantic explains itself to authors of types.
             reason = str(error).partition("\n")[0]
-            if reason.startswith(f"Unable to generate pydantic-core schema for {schema!r}."):
+            is_object = isinstance(error, AttributeError) and not isinstance(schema, type)
+            unknown = f"Unable to generate pydantic-core schema for {schema!r}."
+            if is_object or reason.startswith(unknown):
                 reason = _SCHEMAS
             msg = f"{where}: no Pydantic schema can be made of {_name_of(schema)}: {reason}"
             raise SchemaError(msg) from None
