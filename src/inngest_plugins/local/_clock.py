@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 import typing
 
-from ._arguments import wrong
-
 
 class Clock(typing.Protocol):
     """What the engine needs to know about time."""
@@ -84,7 +82,8 @@ class VirtualClock:
     def __init__(self, patience: float = 0.25) -> None:
         given: object = patience
         if isinstance(given, bool) or not isinstance(given, (int, float)):
-            raise wrong("VirtualClock(patience=...)", "a number of seconds", given)
+            kind = type(given).__name__
+            raise TypeError(f"VirtualClock(patience=...) must be a number of seconds, not {kind}")
         if not given >= 0:
             raise ValueError(f"VirtualClock(patience={given}): must be seconds, and not negative")
         self._patience = patience
