@@ -32,6 +32,18 @@ class CountingStore(SQLAlchemyStore):
         await super().write_all(reports, timeout=timeout)
 
 
+class SlowStore(CountingStore):
+    """A store whose next writes take too long."""
+
+    slow = 0
+
+    async def write_all(self, reports: Sequence[Report], *, timeout: float | None = None) -> None:
+        if self.slow:
+            self.slow -= 1
+            raise TimeoutError
+        await super().write_all(reports, timeout=timeout)
+
+
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 async def test_a_long_step_is_there_while_it_runs(
     store: SQLAlchemyStore, make_app: type[App], is_async: bool
@@ -150,17 +162,10 @@ async def test_a_database_that_was_slow_for_a_moment(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """The report is written at once, and not later, or never: the process may be killed."""
-
-    class SlowStore(CountingStore):
-        async def write_all(self, reports: Any, *, timeout: float | None = None) -> None:
-            if self.writes < times:
-                self.writes += 1
-                raise TimeoutError
-            await super().write_all(reports, timeout=timeout)
-
     monkeypatch.setattr("inngest_plugins.mirror._writer._AGAIN_SECONDS", 1000)
     store = SlowStore(f"sqlite:///{tmp_path / 'mirror.db'}")
     await store.upgrade()
+    store.slow = times
     writer = ReportWriter(store, 30.0, limit=1000)
     await writer.write(report_of(0))
 
@@ -168,6 +173,25 @@ async def test_a_database_that_was_slow_for_a_moment(
         return len(await rows_of(store, runs)) == 1
 
     await until(is_written, "the report that was kept is written")
+    await store.close()
+
+
+async def test_a_database_that_is_slow_now_and_then_is_logged_once(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not for each report that took too long, under a load that lasts."""
+    store = SlowStore(f"sqlite:///{tmp_path / 'mirror.db'}")
+    await store.upgrade()
+    writer = ReportWriter(store, 30.0, limit=1000)
+    for number in range(3):
+        store.slow = 1
+        await writer.write(report_of(number))
+
+        async def is_written(number: int = number) -> bool:
+            return len(await rows_of(store, runs)) == number + 1
+
+        await until(is_written, "the report that was kept is written")
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
     await store.close()
 
 

@@ -25,6 +25,8 @@ _AGAIN_SECONDS: Final = 1.0
 """Seconds between two attempts to write the kept reports."""
 _KEPT_SECONDS: Final = 30.0
 """Seconds that one of these attempts may take; no request waits for it."""
+_QUIET_SECONDS: Final = 60.0
+"""Seconds in which a database that is slow now and then is logged once."""
 _TOGETHER: Final = 20
 """How many kept reports go into a transaction: one by one, a busy database never catches up."""
 _REMEMBERED_RUNS: Final = 4096
@@ -51,6 +53,7 @@ class ReportWriter:
         self._keeps = False
         self._process = os.getpid()
         self._is_logged = False
+        self._logged_at = -_QUIET_SECONDS
         self.written = WrittenSteps()
 
     async def write(self, report: Report) -> None:
@@ -110,8 +113,10 @@ class ReportWriter:
         return True
 
     def _failed(self, err: Exception, report: Report | None) -> None:
-        if not self._is_logged:
+        now = time.monotonic()
+        if not self._is_logged and now - self._logged_at >= _QUIET_SECONDS:
             self._is_logged = True
+            self._logged_at = now
             _logger.warning(
                 "runs are not mirrored until the database %s works again; functions are not "
                 "affected. %s",
