@@ -16,7 +16,6 @@ from inngest_plugins.core import embed_engine
 from ._arguments import (
     check_called,
     check_client,
-    check_clock,
     check_events,
     check_function,
     check_functions,
@@ -29,7 +28,7 @@ from ._arguments import (
     check_serve_path,
 )
 from ._choice import Chooser, FunctionRef
-from ._clock import Clock, VirtualClock
+from ._clock import Clock, VirtualClock, check_clock
 from ._errors import LocalEngineError
 from ._session import Serve, Session, Settings
 from .functions.config import FunctionConfig
