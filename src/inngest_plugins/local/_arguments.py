@@ -14,6 +14,8 @@ import httpx
 import inngest
 
 if typing.TYPE_CHECKING:
+    from ._clock import Clock
+
     AnyFunction = inngest.Function[typing.Any]
 
 _CENTURY: typing.Final = 100 * 365 * 86_400
@@ -47,6 +49,17 @@ def check_functions(functions: object) -> list[AnyFunction]:
             )
         listed.append(function)
     return listed
+
+
+def check_clock(clock: object) -> Clock | None:
+    """Accept a clock, or None for the default."""
+    if clock is None:
+        return None
+    if isinstance(clock, type) or not all(
+        callable(getattr(clock, name, None)) for name in ("now", "from_wall", "jump_to")
+    ):
+        raise wrong("clock", "a clock such as VirtualClock() or RealClock()", clock)
+    return typing.cast("Clock", clock)
 
 
 def check_journal(journal: object) -> None:

@@ -110,14 +110,3 @@ class VirtualClock:
     def jump_to(self, instant: float) -> None:
         """Make it that late; an instant in the past changes nothing."""
         self._offset = max(self._offset, self._offset + instant - self.now())
-
-
-def check_clock(clock: object) -> Clock | None:
-    """Accept a clock, or None for the default."""
-    if clock is None:
-        return None
-    if isinstance(clock, type) or not all(
-        callable(getattr(clock, name, None)) for name in ("now", "from_wall", "jump_to")
-    ):
-        raise wrong("clock", "a clock such as VirtualClock() or RealClock()", clock)
-    return typing.cast("Clock", clock)

@@ -16,6 +16,7 @@ from inngest_plugins.core import embed_engine
 from ._arguments import (
     check_called,
     check_client,
+    check_clock,
     check_events,
     check_function,
     check_functions,
@@ -28,7 +29,7 @@ from ._arguments import (
     check_serve_path,
 )
 from ._choice import Chooser, FunctionRef
-from ._clock import Clock, VirtualClock, check_clock
+from ._clock import Clock, VirtualClock
 from ._errors import LocalEngineError
 from ._session import Serve, Session, Settings
 from .functions.config import FunctionConfig
