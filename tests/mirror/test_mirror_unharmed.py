@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from inngest_plugins.core import Call
 from inngest_plugins.encryption import EncryptionPlugin, KeyRing
 from inngest_plugins.local import Run
-from inngest_plugins.mirror import MirrorError, MirrorPlugin, SQLAlchemyStore
+from inngest_plugins.mirror import MirrorError, MirrorPlugin, Scope, SQLAlchemyStore
 from inngest_plugins.mirror.store.rows import Report, RunFacts
 from inngest_plugins.mirror.store.tables import metadata, runs, steps
 from inngest_plugins.mirror.store.thread import LoopThread
@@ -248,6 +248,25 @@ async def test_fields_that_are_named(
     assert (await step_rows(store, run.id))["charge"]["fields"] == '{"step.amount": 12}'
     assert SECRET not in await everything(store)
     assert len(warnings_in(caplog)) == 1
+
+
+@pytest.mark.parametrize("tenant", ["t" * 256, "acme\x00", "\ud800"])
+async def test_a_tenant_that_would_be_cut_is_none(
+    sqlite_store: SQLAlchemyStore,
+    make_app: type[App],
+    caplog: pytest.LogCaptureFixture,
+    tenant: str,
+) -> None:
+    """What the column holds of it could be another tenant's name."""
+    app = make_app(sqlite_store, tenant=lambda call: tenant)
+    add_functions(app)
+    run = await app.run("sync")
+    assert (await run_row(sqlite_store, run.id))["tenant"] is None
+    (warning,) = warnings_in(caplog)
+    assert "tenant raised ValueError" in warning
+    with pytest.raises(MirrorError, match="runs have no such tenant"):
+        Scope(tenant)
+    Scope("t" * 255)
 
 
 async def test_the_tenant_is_asked_in_the_clear(

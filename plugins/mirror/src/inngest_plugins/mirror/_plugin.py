@@ -25,6 +25,7 @@ from ._fields import Redact, stored_fields
 from ._record import RECORDS, RunRecord
 from ._writer import ReportWriter
 from .store.store import SQLAlchemyStore
+from .store.values import is_kept
 
 _logger = logging.getLogger("inngest_plugins.mirror")
 
@@ -43,8 +44,8 @@ class MirrorPlugin(Plugin):
     Args:
         store: the database.
         tenant: returns the run's tenant from the request, or None. It is called once a request,
-            when the event is in plaintext. The first answer for a run stands. When it raises, the
-            run has no tenant.
+            when the event is in plaintext. The first answer for a run stands. When it raises, or
+            gives more than 255 characters, the run has no tenant.
         tags: returns names and values to find the run by.
         store_fields: the parts of payloads to store, such as "event.order_id" (of the event's
             data), "output.total" (of what the function returned) or "step.amount" (of what any
@@ -171,6 +172,9 @@ class MirrorPlugin(Plugin):
 def _tenant_of(answer: Any) -> str | None:
     if answer is not None and not isinstance(answer, str):
         raise TypeError
+    # Cut to what a column holds it could be another's name.
+    if answer and not is_kept(answer):
+        raise ValueError
     return answer or None
 
 

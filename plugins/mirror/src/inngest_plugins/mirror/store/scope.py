@@ -11,6 +11,7 @@ from inngest_plugins.core import check_switch, class_name
 from inngest_plugins.mirror._errors import MirrorError
 
 from .tables import runs
+from .values import is_kept
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class Scope:
         can_steer: whether runs may be cancelled and rerun.
 
     Raises:
-        MirrorError: the tenant is empty or not a text (`Scope.of_everything()` is for operators),
-            or `can_steer` is neither True nor False.
+        MirrorError: the tenant is empty, no text, or one that no run has (longer than 255
+            characters), or `can_steer` is neither True nor False. `Scope.of_everything()` is for
+            operators.
     """
 
     tenant: str | None
@@ -38,6 +40,11 @@ class Scope:
             raise MirrorError(
                 f"Scope(tenant=...) is {class_name(self.tenant)} and no tenant's name: nothing is "
                 "shown rather than everything. Operators' scope is Scope.of_everything()"
+            )
+        if not is_kept(self.tenant):
+            raise MirrorError(
+                "Scope(tenant=...) is longer than 255 characters, or has some that no database "
+                "keeps: runs have no such tenant"
             )
 
     @classmethod

@@ -19,6 +19,11 @@ def text(value: object, length: int = 255) -> str:
     return _REFUSED.sub("\N{REPLACEMENT CHARACTER}", str.__str__(plain)[:length])
 
 
+def is_kept(value: str) -> bool:
+    """Return whether a text is stored as it is: two that are not could become the same."""
+    return text(value) == value
+
+
 def optional(value: object, length: int = 255) -> str | None:
     """The same, and None stays None."""
     return None if value is None else text(value, length)
