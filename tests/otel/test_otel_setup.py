@@ -379,7 +379,9 @@ async def test_the_global_providers_are_the_default(monkeypatch: pytest.MonkeyPa
     endpoint = spans.get("fastapi.endpoint")
     above = TRACEPARENT["traceparent"].split("-")[2]
     if endpoint is not None:
-        above = trace.format_span_id(endpoint.get_span_context().span_id)
+        context = endpoint.get_span_context()
+        assert context is not None
+        above = trace.format_span_id(context.span_id)
     assert parent is not None
     assert trace.format_span_id(parent.span_id) == above
     provider.shutdown()
