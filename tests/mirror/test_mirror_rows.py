@@ -140,6 +140,68 @@ async def test_a_function_that_fails(store: SQLAlchemyStore, make_app: type[App]
     ]
 
 
+@pytest.mark.parametrize("checkpoints", [False, True])
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (inngest.NonRetriableError("no"), 1),
+        (inngest.RetryAfterError("later", dt.timedelta(seconds=1)), 2),
+    ],
+)
+async def test_a_step_whose_error_ends_the_function(
+    sqlite_store: SQLAlchemyStore,
+    make_app: type[App],
+    error: Exception,
+    attempts: int,
+    checkpoints: bool,
+) -> None:
+    """It has failed with it, and runs no more: the engine is told of the function alone."""
+    app = make_app(sqlite_store, *([CheckpointPlugin()] if checkpoints else []))
+
+    async def bad() -> None:
+        raise error
+
+    async def good() -> int:
+        return 1
+
+    @app.function(retries=1)
+    async def fn(ctx: inngest.Context) -> None:
+        await ctx.step.run("good", good)
+        await ctx.step.run("bad", bad)
+
+    run = await app.run()
+    name = type(error).__name__
+    row = await run_row(sqlite_store, run.id)
+    assert (row["status"], row["error_class"]) == ("Failed", name)
+    found = await step_rows(sqlite_store, run.id)
+    assert found["good"]["status"] == "Completed"
+    step = found["bad"]
+    assert (step["status"], step["error_class"], step["attempts"]) == ("Failed", name, attempts)
+    assert step["ended_at"] >= step["started_at"]
+
+
+async def test_a_step_that_is_tried_again_after_its_time(
+    sqlite_store: SQLAlchemyStore, make_app: type[App]
+) -> None:
+    """It has completed, without the error of the attempt that asked for another."""
+    app = make_app(sqlite_store)
+    tries: list[int] = []
+
+    async def flaky() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise inngest.RetryAfterError("later", dt.timedelta(seconds=1))
+        return 1
+
+    @app.function(retries=1)
+    async def fn(ctx: inngest.Context) -> int:
+        return await ctx.step.run("flaky", flaky)
+
+    run = await app.run()
+    step = (await step_rows(sqlite_store, run.id))["flaky"]
+    assert (step["status"], step["error_class"], step["attempts"]) == ("Completed", None, 2)
+
+
 async def test_a_failure_handler_is_a_function_of_its_own(
     sqlite_store: SQLAlchemyStore, make_app: type[App]
 ) -> None:

@@ -192,6 +192,17 @@ class RunRecord:
                     "", self._call.attempt, "Failed", self._started, ended, failure=failure
                 )
             )
+            # A step whose error ends the request, such as a NonRetriableError, has no end of its
+            # own: the engine is told that the function failed.
+            for step in self._running_steps():
+                self._ended[step.hashed_id] = StepFacts(
+                    **self._names(step),
+                    status="Retrying" if outcome.will_retry else "Failed",
+                    attempts=self._attempt + 1,
+                    started_at=started_at(step),
+                    ended_at=None if outcome.will_retry else ended,
+                    failure=failure,
+                )
         if outcome.will_retry:
             return
         self._status, self._ended_at = ("Failed" if failure else "Completed"), ended
