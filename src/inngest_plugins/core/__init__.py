@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .base.checks import check_function, check_seconds, check_switch, require_extra
 from .base.errors import (
+    ArgumentError,
     CallEndedError,
     EngineApiError,
     EngineError,
@@ -79,6 +80,7 @@ __all__ = [
     "USAGE",
     "USAGE_RECORDER",
     "Answer",
+    "ArgumentError",
     "AroundBranch",
     "AroundGroup",
     "Call",

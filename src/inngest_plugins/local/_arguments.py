@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 import httpx
 import inngest
 
+from inngest_plugins.core import ArgumentError
+
 if typing.TYPE_CHECKING:
     from ._clock import Clock
 
@@ -22,10 +24,10 @@ _CENTURY: typing.Final = 100 * 365 * 86_400
 """Times of ids and journals end some thousand years from now; an infinity has no place there."""
 
 
-def wrong(name: str, takes: str, value: object) -> TypeError:
+def wrong(name: str, takes: str, value: object) -> ArgumentError:
     """The error for an argument of a wrong type."""
     what = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-    return TypeError(f"{name} must be {takes}, not {what}")
+    return ArgumentError(f"{name} must be {takes}, not {what}")
 
 
 def check_client(client: object) -> None:
@@ -43,7 +45,7 @@ def check_functions(functions: object) -> list[AnyFunction]:
         if not isinstance(function, inngest.Function):
             name = getattr(function, "__name__", None)
             named = f" ({name!r}: is its decorator missing?)" if name else ""
-            raise TypeError(
+            raise ArgumentError(
                 "functions must be a list of functions made with @client.create_function(...); "
                 f"one of them is of type {type(function).__name__}{named}"
             )
@@ -86,34 +88,36 @@ def check_serve_path(path: object) -> None:
     """Accept the path of a URL, or None or "" for the default.
 
     Raises:
-        ValueError: It does not begin with a slash, so that no app could serve there.
+        ArgumentError: It does not begin with a slash, so that no app could serve there.
     """
     if path is not None and not isinstance(path, str):
         raise wrong("serve_path", "the path of a URL or None", path)
     if path and not path.startswith("/"):
-        raise ValueError(f"serve_path must begin with a slash, as in '/api/inngest', not {path!r}")
+        raise ArgumentError(
+            f"serve_path must begin with a slash, as in '/api/inngest', not {path!r}"
+        )
 
 
 def check_request_timeout(seconds: object) -> None:
     """Accept how long a request may take; an infinity for no limit.
 
     Raises:
-        ValueError: It is not above 0, so that every request would have failed.
+        ArgumentError: It is not above 0, so that every request would have failed.
     """
     check_seconds("request_timeout", seconds, optional=False)
     if typing.cast("float", seconds) <= 0:
-        raise ValueError(f"request_timeout must be more than 0 seconds, not {seconds}")
+        raise ArgumentError(f"request_timeout must be more than 0 seconds, not {seconds}")
 
 
 def check_retry_interval(seconds: object) -> None:
     """Accept a fixed time between attempts, or None.
 
     Raises:
-        ValueError: It is negative, or longer than the engine's calendar.
+        ArgumentError: It is negative, or longer than the engine's calendar.
     """
     check_seconds("retry_interval", seconds)
     if seconds is not None and not 0 <= typing.cast("float", seconds) <= _CENTURY:
-        raise ValueError(
+        raise ArgumentError(
             f"retry_interval must be from 0 to {_CENTURY} seconds (a century), not {seconds}"
         )
 
@@ -122,12 +126,12 @@ def check_max_requests(number: object) -> None:
     """Accept how many requests may be in flight.
 
     Raises:
-        ValueError: It is below 1.
+        ArgumentError: It is below 1.
     """
     if isinstance(number, bool) or not isinstance(number, int):
         raise wrong("max_requests", "a whole number", number)
     if number < 1:
-        raise ValueError(f"max_requests must be at least 1, not {number}")
+        raise ArgumentError(f"max_requests must be at least 1, not {number}")
 
 
 def check_seconds(name: str, seconds: object, *, optional: bool = True) -> None:
@@ -137,7 +141,7 @@ def check_seconds(name: str, seconds: object, *, optional: bool = True) -> None:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise wrong(name, "a number of seconds" + (" or None" if optional else ""), seconds)
     if seconds != seconds:  # NaN alone differs from itself.
-        raise ValueError(f"{name} must be a number of seconds, not NaN")
+        raise ArgumentError(f"{name} must be a number of seconds, not NaN")
 
 
 def check_events(events: object) -> list[inngest.Event]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import typing
 
+from inngest_plugins.core import ArgumentError, class_name
+
 
 class Clock(typing.Protocol):
     """What the engine needs to know about time."""
@@ -73,8 +75,7 @@ class VirtualClock:
             work. 0 jumps at once.
 
     Raises:
-        TypeError: ``patience`` is no number.
-        ValueError: It is negative, or NaN.
+        ArgumentError: ``patience`` is no number, negative or NaN.
     """
 
     jumps = True
@@ -82,10 +83,13 @@ class VirtualClock:
     def __init__(self, patience: float = 0.25) -> None:
         given: object = patience
         if isinstance(given, bool) or not isinstance(given, (int, float)):
-            kind = type(given).__name__
-            raise TypeError(f"VirtualClock(patience=...) must be a number of seconds, not {kind}")
+            raise ArgumentError(
+                f"VirtualClock(patience=...) must be a number of seconds, not {class_name(given)}"
+            )
         if not given >= 0:
-            raise ValueError(f"VirtualClock(patience={given}): must be seconds, and not negative")
+            raise ArgumentError(
+                f"VirtualClock(patience={given}): must be seconds, and not negative"
+            )
         self._patience = patience
         self._offset = 0.0
 

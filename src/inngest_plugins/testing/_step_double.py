@@ -15,6 +15,7 @@ import inngest
 
 from inngest_plugins.core import (
     Answer,
+    ArgumentError,
     Call,
     CallKey,
     Layer,
@@ -178,7 +179,7 @@ def _result(call: Call, stub: Returns | Raises | Calls, given: tuple[typing.Any,
     result = stub.function(*given)
     if inspect.iscoroutine(result) and not call.is_async:
         result.close()
-        raise TypeError(
+        raise ArgumentError(
             f"function {call.local_id!r} is sync, so its stubs must be: "
             f"{getattr(stub.function, '__qualname__', stub.function)} is async"
         )

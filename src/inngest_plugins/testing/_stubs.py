@@ -6,6 +6,8 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 
+from inngest_plugins.core import ArgumentError
+
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeGuard
@@ -73,10 +75,10 @@ def raises(error: BaseException | type[BaseException]) -> Raises:
     `inngest.StepError`, as it does when the invoked function failed for good.
 
     Raises:
-        TypeError: It is not an exception.
+        ArgumentError: It is not an exception.
     """
     if not _is_error(error):
-        raise TypeError(f"raises() takes an exception or its class, not {type(error).__name__}")
+        raise ArgumentError(f"raises() takes an exception or its class, not {type(error).__name__}")
     return Raises(error)
 
 
@@ -89,10 +91,10 @@ def calls(function: Callable[..., object]) -> Calls:
             body (``ai.infer``), or the time to sleep.
 
     Raises:
-        TypeError: It cannot be called.
+        ArgumentError: It cannot be called.
     """
     if not _is_callable(function):
-        raise TypeError(f"calls() takes a function, not {type(function).__name__}")
+        raise ArgumentError(f"calls() takes a function, not {type(function).__name__}")
     return Calls(function)
 
 
@@ -112,7 +114,7 @@ def in_turn(*stubs: object) -> InTurn:
         in_turn(raises(ConnectionError("lost")), passes())    # fails once, then really runs
     """
     if not stubs:
-        raise ValueError("in_turn() needs at least one stub")
+        raise ArgumentError("in_turn() needs at least one stub")
     return InTurn(tuple(as_stub(stub) for stub in stubs))
 
 
@@ -145,10 +147,10 @@ def _is_key(key: object) -> bool:
 def _check(stubs: object) -> None:
     takes = "a dict from step ids, or (function id, step id), to the stub of the step"
     if not isinstance(stubs, Mapping):
-        raise TypeError(f"stubs must be {takes}, not {type(stubs).__name__}")
+        raise ArgumentError(f"stubs must be {takes}, not {type(stubs).__name__}")
     for key in typing.cast("Mapping[object, object]", stubs):
         if not _is_key(key):
-            raise TypeError(f"stubs must be {takes}; it has the key {key!r}")
+            raise ArgumentError(f"stubs must be {takes}; it has the key {key!r}")
 
 
 class StubBook:
@@ -158,7 +160,7 @@ class StubBook:
         stubs: See `Stubs`.
 
     Raises:
-        TypeError: They are not.
+        ArgumentError: They are not.
     """
 
     def __init__(self, stubs: Stubs) -> None:

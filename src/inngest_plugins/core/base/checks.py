@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 
-from .errors import MissingExtraError
+from .errors import ArgumentError, MissingExtraError
 from .safe_text import safe_repr
 
 
@@ -45,7 +45,7 @@ def check_switch(
     value: object,
     allowed: str = "True or False",
     *,
-    error: type[Exception] = TypeError,
+    error: type[Exception] = ArgumentError,
 ) -> None:
     """Refuse a value that is not a bool: the text "false" would count as True.
 
@@ -56,7 +56,7 @@ def check_switch(
         error: the class to raise, for a plugin with an error of its own.
 
     Raises:
-        TypeError: names the option and what was given. Of the class `error`, where that is given.
+        ArgumentError: names the option and what was given. Of the class `error`, where given.
     """
     if not isinstance(value, bool):
         raise error(f"{option} is {allowed}, not {_kind(value)}")
@@ -67,7 +67,7 @@ def check_seconds(
     value: object,
     allowed: str = "a number of seconds above 0",
     *,
-    error: type[Exception] | None = None,
+    error: type[Exception] = ArgumentError,
 ) -> float:
     """Refuse what is not a length of time: a text, 0, NaN, an infinity.
 
@@ -81,14 +81,14 @@ def check_seconds(
         The seconds.
 
     Raises:
-        TypeError: it is no number. Of the class `error`, where that is given.
-        ValueError: it is not above 0, or not finite. Of the class `error`, where that is given.
+        ArgumentError: it is no number, not above 0, or not finite. Of the class `error`, where
+            given.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise (error or TypeError)(f"{option} is {allowed}, not {_kind(value)}")
+        raise error(f"{option} is {allowed}, not {_kind(value)}")
     # A larger integer cannot be made a float.
     if not 0 < value <= sys.float_info.max:
-        raise (error or ValueError)(f"{option} is {allowed}, not {safe_repr(value)}")
+        raise error(f"{option} is {allowed}, not {safe_repr(value)}")
     return float(value)
 
 
@@ -97,7 +97,7 @@ def check_function(
     value: object,
     takes: str = "a function",
     *,
-    error: type[Exception] = TypeError,
+    error: type[Exception] = ArgumentError,
 ) -> None:
     """Refuse what cannot be called, and an async function, which nobody would await.
 
@@ -108,7 +108,7 @@ def check_function(
         error: the class to raise, for a plugin with an error of its own.
 
     Raises:
-        TypeError: names the option and what was given. Of the class `error`, where that is given.
+        ArgumentError: names the option and what was given. Of the class `error`, where given.
     """
     if not callable(value):
         raise error(f"{option} is {takes}, not {_kind(value)}")

@@ -24,6 +24,14 @@ def _is_in_the_index(kind: type) -> bool:
     return getattr(sys.modules[kind.__module__], kind.__name__, None) is kind
 
 
+class ArgumentError(PluginsError, TypeError, ValueError):
+    """An argument is none that the function, class or option takes.
+
+    Raised at the line that gives it, where the package has no error of its own for that. It is a
+    `TypeError` and a `ValueError`, as Python's own functions raise them.
+    """
+
+
 class HookDefinitionError(PluginsError, TypeError):
     """A plugin class is written wrongly: a misspelt hook, a wrong signature, an unknown layer.
 

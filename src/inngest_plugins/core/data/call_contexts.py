@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from inngest_plugins.core.base.errors import CallEndedError
+from inngest_plugins.core.base.errors import ArgumentError, CallEndedError
 from inngest_plugins.core.base.keys import Keyed
 from inngest_plugins.core.base.sync_async import NotWaitingError, Portal
 from inngest_plugins.core.stack.stack import BoundHook, RunningHook
@@ -104,8 +104,8 @@ class CallContexts(Keyed):
             What entering it returned.
 
         Raises:
-            TypeError: it is an async context manager (use `await call.enter_async(...)`), or this
-                is a thread that neither runs a sync function nor a hook of it.
+            ArgumentError: it is an async context manager (use `await call.enter_async(...)`), or
+                this is a thread that neither runs a sync function nor a hook of it.
             CallEndedError: the call is over.
 
         An `async def` hook of a sync function runs in another thread than the function, which
@@ -120,8 +120,10 @@ class CallContexts(Keyed):
                 else "a sync function can only enter a sync one"
             )
             if hasattr(context, "__aenter__"):
-                raise TypeError(f"{type(context).__name__} is an async context manager: {advice}")
-            raise TypeError(f"{type(context).__name__} is not a context manager")
+                raise ArgumentError(
+                    f"{type(context).__name__} is an async context manager: {advice}"
+                )
+            raise ArgumentError(f"{type(context).__name__} is not a context manager")
         if self.portal is None or threading.get_ident() == self._thread:
             value = context.__enter__()
         else:
@@ -129,7 +131,7 @@ class CallContexts(Keyed):
                 # What it sets has to be there for the function, and to be undone where it was set.
                 value = self.portal.in_function_thread(context.__enter__)
             except NotWaitingError:
-                raise TypeError(
+                raise ArgumentError(
                     "call.enter was used from another thread than that of the sync function "
                     f"{self.function_id!r}: use it in the function or in a hook"
                 ) from None
@@ -146,12 +148,12 @@ class CallContexts(Keyed):
             What entering it returned.
 
         Raises:
-            TypeError: the function is sync; enter a sync context manager with `enter`.
+            ArgumentError: the function is sync; enter a sync context manager with `enter`.
             CallEndedError: the call is over.
         """
         self._check_open("enter_async")
         if not self.is_async:
-            raise TypeError(
+            raise ArgumentError(
                 f"call.enter_async needs an async function, and {self.function_id!r} is sync: "
                 "use call.enter with a sync context manager"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from inngest_plugins.core.base.errors import ArgumentError
 from inngest_plugins.core.sdk.door import is_retriable
 
 from .call import Call
@@ -99,10 +100,10 @@ class Outcome:
             value: any JSON value.
 
         Raises:
-            ValueError: the function ended, not a step; its output is not replayed.
+            ArgumentError: the function ended, not a step; its output is not replayed.
         """
         if self.step is None:
-            raise ValueError("only the outcome of a step is memoized and can carry attachments")
+            raise ArgumentError("only the outcome of a step is memoized and can carry attachments")
         if self.attachments is None:
             self.attachments = {}
         self.attachments[key] = value
@@ -128,11 +129,11 @@ class Outcome:
                 it, or "delete" these keys.
 
         Raises:
-            ValueError: the function ended, not a step; its result is not an operation, so it cannot
-                carry metadata. Use `call.engine.api` for that.
+            ArgumentError: the function ended, not a step; its result is not an operation, so it
+                cannot carry metadata. Use `call.engine.api` for that.
         """
         if self.step is None:
-            raise ValueError("only the outcome of a step can carry metadata")
+            raise ArgumentError("only the outcome of a step can carry metadata")
         if self.metadata is None:
             self.metadata = []
         self.metadata.append({"scope": scope, "kind": kind, "op": op, "values": dict(values)})
@@ -149,10 +150,10 @@ class Outcome:
             add: adds the metadata. What it raises is logged and changes nothing.
 
         Raises:
-            ValueError: the function ended, not a step.
+            ArgumentError: the function ended, not a step.
         """
         if self.step is None:
-            raise ValueError("only the outcome of a step can carry metadata")
+            raise ArgumentError("only the outcome of a step can carry metadata")
         if self.last_additions is None:
             self.last_additions = []
         self.last_additions.append(add)

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import inngest
 
+from inngest_plugins.core.base.errors import ArgumentError
 from inngest_plugins.core.base.keys import Keyed
 
 from .memos import Memo
@@ -117,10 +118,10 @@ class Step(Keyed):
             value: any JSON value.
 
         Raises:
-            ValueError: the step is another one; nothing else carries data to another run.
+            ArgumentError: the step is another one; nothing else carries data to another run.
         """
         if self.op not in CARRYING_OPS:
-            raise ValueError(
+            raise ArgumentError(
                 f"step {self.id!r} is a {self.op}: only an InvokeFunction step carries "
                 "attachments, and what is deferred"
             )

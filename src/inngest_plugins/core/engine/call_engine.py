@@ -8,6 +8,7 @@ from typing import Any
 
 import inngest
 
+from inngest_plugins.core.base.errors import ArgumentError
 from inngest_plugins.core.base.sync_async import in_thread
 from inngest_plugins.core.sdk import ops as sdk_ops
 from inngest_plugins.core.sdk.door import AnyContext
@@ -130,7 +131,7 @@ class CallEngine:
 
         Raises:
             inngest.StepError: the engine stored an error.
-            TypeError: the function is sync; use `run_op_sync`.
+            ArgumentError: the function is sync; use `run_op_sync`.
         """
         self._check_kind(is_async=True)
         info = sdk_ops.new_op(self._ctx, step_id, op=op, opts=opts, name=name)
@@ -147,7 +148,7 @@ class CallEngine:
     def _check_kind(self, *, is_async: bool) -> None:
         if isinstance(self._ctx, inngest.Context) is not is_async:
             asked, fitting = ("run_op", "run_op_sync")[:: 1 if is_async else -1]
-            raise TypeError(
+            raise ArgumentError(
                 f"call.engine.{asked} was used in {'a sync' if is_async else 'an async'} function: "
                 f"use call.engine.{fitting}"
             )

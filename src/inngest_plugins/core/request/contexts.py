@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from inspect import isawaitable
 from typing import Any
 
+from inngest_plugins.core.base.errors import ArgumentError
 from inngest_plugins.core.base.sync_async import Portal
 from inngest_plugins.core.data.call import Call
 from inngest_plugins.core.data.call_contexts import AsyncContext, Opened, as_hook
@@ -131,7 +132,7 @@ class Contexts:
             manager: AbstractContextManager[Any] = context
             return manager
         if not hasattr(context, "__aenter__"):
-            raise TypeError(
+            raise ArgumentError(
                 f"around_step of plugin {bound.owner.name!r} returned "
                 f"{type(context).__name__}, which is not a context manager"
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import inngest
 
-from inngest_plugins.core.base.errors import RegistrationError
+from inngest_plugins.core.base.errors import ArgumentError, RegistrationError
 
 
 class Entrance(Protocol):
@@ -55,7 +55,7 @@ class ListEntry:
             if _called_by_sdk(cls, args, kwargs):
                 raise class_in_list(cls)
             if cls.__init__ is object.__init__ and (args or kwargs):
-                raise TypeError(f"{cls.__qualname__}() takes no arguments")
+                raise ArgumentError(f"{cls.__qualname__}() takes no arguments")
             return super().__new__(cls)
 
     def __call__(self, client: inngest.Inngest, raw_request: object) -> inngest.MiddlewareSync:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import inngest
 
-from inngest_plugins.core.base.errors import RegistrationError
+from inngest_plugins.core.base.errors import ArgumentError, RegistrationError
 from inngest_plugins.core.base.hook_names import HOOKS, INBOUND, Hook, check_traits
 from inngest_plugins.core.base.layers import Layer
 from inngest_plugins.core.base.safe_text import class_name
@@ -72,7 +72,7 @@ class StackEntry(ListEntry):
 
     def hook_functions(self) -> Mapping[str, Sequence[Hook]]:
         """Return the functions to call for each hook; hooks that do nothing are left out."""
-        raise TypeError(f"{type(self).__name__} must derive from Plugin or Hooks")
+        raise ArgumentError(f"{type(self).__name__} must derive from Plugin or Hooks")
 
     def open_sealed(self, value: Any, place: SealedPlace) -> Any:
         """Return the value that this entry sealed; any other value as it is.

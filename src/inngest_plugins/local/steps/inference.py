@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
-from inngest_plugins.core import class_name, safe_text
+from inngest_plugins.core import ArgumentError, class_name, safe_text
 from inngest_plugins.local._foreign_code import CrashedError, isolated
 from inngest_plugins.local.journal.records import Json
 from inngest_plugins.local.wire.protocol import decode
@@ -106,5 +106,5 @@ async def _called(infer: Infer, request: InferenceRequest) -> InferenceResponse:
     given = infer(request)
     answer = await given if inspect.isawaitable(given) else given
     if not isinstance(typing.cast("object", answer), InferenceResponse):
-        raise TypeError(f"infer= gave {class_name(answer)} instead of an InferenceResponse")
+        raise ArgumentError(f"infer= gave {class_name(answer)} instead of an InferenceResponse")
     return answer

@@ -116,6 +116,7 @@ class InngestDurability(BaseDurabilityCapability[AgentDepsT]):
             ("name", name, str),
             ("approvals", approvals, Approvals),
             ("answers", answers, str),
+            ("models", models, Mapping),
             ("client_retries", client_retries, bool),
         ):
             if value is not None and not isinstance(value, wanted):

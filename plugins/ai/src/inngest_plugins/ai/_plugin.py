@@ -11,6 +11,7 @@ from typing import ClassVar
 from inngest_plugins.core import (
     USAGE,
     USAGE_RECORDER,
+    ArgumentError,
     Call,
     Layer,
     Outcome,
@@ -57,8 +58,8 @@ class AIPlugin(Plugin):
 
     Raises:
         MissingExtraError: the extra `ai` is not installed.
-        TypeError: `prices` are no prices, or `budgets` no budgets.
-        ValueError: `totals_at` names something else.
+        ArgumentError: `prices` are no prices, `budgets` no budgets, or `totals_at` names something
+            else.
     """
 
     layer = Layer.CONTEXT
@@ -76,16 +77,18 @@ class AIPlugin(Plugin):
         require_extra("ai", "genai_prices")
         self._prices = Prices(prices)
         if not isinstance(budgets, Iterable):
-            raise TypeError(
+            raise ArgumentError(
                 f"AIPlugin(budgets=...) is a list of Budgets, not {class_name(budgets)}"
             )
         self._budgets = tuple(budgets)
         for budget in self._budgets:
             if not isinstance(budget, Budget):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"AIPlugin(budgets=...) holds a {class_name(budget)}: give Budgets")
+                raise ArgumentError(
+                    f"AIPlugin(budgets=...) holds a {class_name(budget)}: give Budgets"
+                )
         is_no_list = isinstance(totals_at, str) or not isinstance(totals_at, Iterable)
         if is_no_list or any(one not in RELATIVES for one in totals_at):
-            raise ValueError(
+            raise ArgumentError(
                 f"AIPlugin(totals_at=...) holds 'parent', 'root' or both, not {totals_at!r}"
             )
         self._totals_at = tuple(totals_at)

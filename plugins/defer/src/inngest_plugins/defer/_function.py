@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 
 import inngest
 
-from inngest_plugins.core import DEFERRED_EVENT, Call
+from inngest_plugins.core import DEFERRED_EVENT, Call, class_name
 
 from ._errors import DeferDefinitionError
 from ._schema import DataSchema
@@ -142,8 +142,8 @@ def deferred_function(
         **options: further arguments of `client.create_function`.
 
     Raises:
-        DeferDefinitionError: an option that a deferred function cannot have, an id that the client
-            has given to another one, or a schema that Pydantic does not understand.
+        DeferDefinitionError: no client, an option that a deferred function cannot have, an id that
+            the client has given to another one, or a schema that Pydantic does not understand.
 
     Example:
         ```python
@@ -156,6 +156,11 @@ def deferred_function(
     for option, why in _REFUSED.items():
         if option in options:
             raise DeferDefinitionError(f"a deferred function has no {option}: {why}")
+    given: object = client
+    if not isinstance(given, inngest.Inngest):
+        raise DeferDefinitionError(
+            f"deferred_function takes an inngest.Inngest client, not {class_name(given)}"
+        )
     declared = _OF_CLIENT.setdefault(client, weakref.WeakValueDictionary())
     if fn_id in declared:
         raise DeferDefinitionError(f"the app has a deferred function {fn_id!r} already")

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import httpx
 import inngest
 
+from inngest_plugins.core import ArgumentError
+
 from ._diagnosis import remember
 from ._errors import FetchError, failed_error
 from ._options import MAX_BYTES, RetryOn, Where, check_options
@@ -38,7 +40,7 @@ class DurableBase(Generic[TransportT]):
     ) -> None:
         owner = type(self).__name__
         if transport is not None and not isinstance(transport, self._inner_type):
-            raise TypeError(
+            raise ArgumentError(
                 f"{owner}(transport) is an httpx.{self._inner_type.__name__}, not "
                 f"{type(transport).__name__}"
             )

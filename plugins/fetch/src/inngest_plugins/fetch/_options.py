@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import httpx
 
+from inngest_plugins.core import ArgumentError
+
 Where: TypeAlias = Literal["app", "engine"]
 RetryOn: TypeAlias = Collection[int | type[Exception]]
 
@@ -70,26 +72,25 @@ def check_options(
     """Check the options of a transport.
 
     Raises:
-        TypeError: an option is of the wrong type.
-        ValueError: it is of the right one and cannot be meant.
+        ArgumentError: an option is of the wrong type, or of the right one and cannot be meant.
     """
     if where not in ("app", "engine"):
-        raise ValueError(f'{owner}(where=...) is "app" or "engine", not {where!r}')
+        raise ArgumentError(f'{owner}(where=...) is "app" or "engine", not {where!r}')
     if where == "engine" and retry_on is not None:
-        raise ValueError(
+        raise ArgumentError(
             f'{owner}(retry_on=...) goes with where="app": with where="engine" the engine makes '
             "the request, and repeats it when it gets no response"
         )
     if where == "app" and engine_may_see:
-        raise ValueError(f'{owner}(engine_may_see=...) goes with where="engine"')
+        raise ArgumentError(f'{owner}(engine_may_see=...) goes with where="engine"')
     if not isinstance(max_bytes, int) or isinstance(max_bytes, bool):
-        raise TypeError(f"{owner}(max_bytes=...) is a number, not {type(max_bytes).__name__}")
+        raise ArgumentError(f"{owner}(max_bytes=...) is a number, not {type(max_bytes).__name__}")
     if max_bytes < 0:
-        raise ValueError(f"{owner}(max_bytes=...) is 0 or more, not {max_bytes}")
+        raise ArgumentError(f"{owner}(max_bytes=...) is 0 or more, not {max_bytes}")
     if idempotency_header is not None and not (
         isinstance(idempotency_header, str) and _HEADER_NAME.fullmatch(idempotency_header)
     ):
-        raise TypeError(f"{owner}(idempotency_header=...) is the name of a header, or None")
+        raise ArgumentError(f"{owner}(idempotency_header=...) is the name of a header, or None")
     statuses, later, errors = _retried(owner, retry_on)
     return Options(
         where=where,
@@ -107,10 +108,10 @@ def check_options(
 
 def _names(owner: str, option: str, given: object) -> frozenset[str]:
     if isinstance(given, (str, bytes)) or not isinstance(given, Collection):
-        raise TypeError(f'{owner}({option}=...) is a list of names, such as ["cookie"]')
+        raise ArgumentError(f'{owner}({option}=...) is a list of names, such as ["cookie"]')
     names: Collection[Any] = given
     if not all(isinstance(name, str) and name for name in names):
-        raise TypeError(f'{owner}({option}=...) is a list of names, such as ["cookie"]')
+        raise ArgumentError(f'{owner}({option}=...) is a list of names, such as ["cookie"]')
     return frozenset(name.lower() for name in names)
 
 
@@ -121,7 +122,7 @@ def _retried(
         return _RETRIED_STATUSES, _WITH_RETRY_AFTER, (httpx.TransportError,)
     wanted = f"{owner}(retry_on=...) is a list of statuses and classes of exceptions"
     if isinstance(given, (str, bytes)) or not isinstance(given, Collection):
-        raise TypeError(wanted)
+        raise ArgumentError(wanted)
     statuses: set[int] = set()
     errors: list[type[Exception]] = []
     items: Collection[Any] = given
@@ -130,8 +131,8 @@ def _retried(
             errors.append(item)
         elif isinstance(item, int) and not isinstance(item, bool):
             if not 100 <= item <= 599:
-                raise ValueError(f"{wanted}; {item} is not a status")
+                raise ArgumentError(f"{wanted}; {item} is not a status")
             statuses.add(item)
         else:
-            raise TypeError(f"{wanted}; it has a {type(item).__name__}")
+            raise ArgumentError(f"{wanted}; it has a {type(item).__name__}")
     return frozenset(statuses), frozenset(), tuple(errors)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from inngest_plugins.core import Call, CallKey
+from inngest_plugins.core import ArgumentError, Call, CallKey
 
 from ._errors import (
     CredentialsRefusedError,
@@ -70,7 +70,7 @@ def plan(request: httpx.Request, *, is_async: bool) -> Plan | None:
 
     Raises:
         FetchUsageError: the transport cannot work in this function.
-        TypeError: the step's id is not a text.
+        ArgumentError: the step's id is not a text.
     """
     call = Call.current()
     if call is None or not call.in_body:
@@ -96,7 +96,7 @@ def _step_id(request: httpx.Request) -> str:
     if STEP_ID in request.extensions:
         step_id = request.extensions[STEP_ID]
         if not isinstance(step_id, str) or not step_id:
-            raise TypeError(
+            raise ArgumentError(
                 f'extensions={{"{STEP_ID}": ...}} is the id of a step, a text, not '
                 f"{type(step_id).__name__ if not isinstance(step_id, str) else 'an empty one'}"
             )

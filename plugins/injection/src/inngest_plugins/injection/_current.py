@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from inngest_plugins.core import Call, class_name
+from inngest_plugins.core import ArgumentError, Call, class_name
 
 from ._call_scopes import SCOPES, CallScopes
 from ._errors import InjectionContextError, UnregisteredServiceError
@@ -19,12 +19,12 @@ def current_scope(services: tuple[Any, ...], asked_with: str) -> Scope:
     """Return the scope of the current code.
 
     Raises:
-        TypeError: it asks for nothing.
+        ArgumentError: it asks for nothing.
         UnregisteredServiceError: it asks for what is no type.
         InjectionContextError: there is none.
     """
     if not services:
-        raise TypeError(f"{asked_with}() takes the types of the services that you want")
+        raise ArgumentError(f"{asked_with}() takes the types of the services that you want")
     no_type = next((each for each in services if not _has_hash(each)), None)
     if no_type is not None:
         raise UnregisteredServiceError(

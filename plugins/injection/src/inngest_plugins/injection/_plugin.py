@@ -13,6 +13,7 @@ from contextlib import (
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from inngest_plugins.core import (
+    ArgumentError,
     Call,
     HealthCheck,
     Outcome,
@@ -45,7 +46,7 @@ class InjectionPlugin(Plugin):
 
     Raises:
         MissingExtraError: the extra `injection` is not installed.
-        TypeError: `registry` is not a `svcs.Registry`.
+        ArgumentError: `registry` is not a `svcs.Registry`.
 
     Example:
         ```python
@@ -62,7 +63,7 @@ class InjectionPlugin(Plugin):
         import svcs
 
         if not isinstance(registry, svcs.Registry):
-            raise TypeError(
+            raise ArgumentError(
                 f"InjectionPlugin(registry) is a svcs.Registry, not {class_name(registry)}"
             )
         self._registry = registry

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import inngest
 
+from inngest_plugins.core import ArgumentError
+
 from ._changes import StepRef
 from ._errors import MetadataSendError
 from ._keys import check_run_id, wire_kind
@@ -41,7 +43,9 @@ class MetadataClient:
     ) -> None:
         given: object = client
         if not isinstance(given, inngest.Inngest):
-            raise TypeError(f"MetadataClient takes an inngest.Inngest, not {type(given).__name__}")
+            raise ArgumentError(
+                f"MetadataClient takes an inngest.Inngest, not {type(given).__name__}"
+            )
         self._client = client
         self._limits = checked_limits("MetadataClient", limits, timeout)
         self._timeout = timeout

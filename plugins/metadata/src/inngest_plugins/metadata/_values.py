@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any, Final, TypeAlias, cast
 
-from inngest_plugins.core import check_seconds
+from inngest_plugins.core import ArgumentError, check_seconds
 
 from ._errors import MetadataValueError
 
@@ -49,7 +49,7 @@ class Limits:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ValueError(
+                raise ArgumentError(
                     f"Limits({field.name}={value!r}) must be a number of bytes above 0"
                 )
 
@@ -63,14 +63,13 @@ def checked_limits(owner: str, limits: object, timeout: object) -> Limits:
         timeout: seconds.
 
     Raises:
-        TypeError: `limits` is not a `Limits`.
-        ValueError: `timeout` is not a positive number.
+        ArgumentError: `limits` is not a `Limits`, or `timeout` not a positive number.
     """
     if not isinstance(limits, Limits | None):
-        raise TypeError(
+        raise ArgumentError(
             f"{owner}(limits=...) takes Limits(...) or None, not {type(limits).__name__}"
         )
-    check_seconds(f"{owner}(timeout=...)", timeout, error=ValueError)
+    check_seconds(f"{owner}(timeout=...)", timeout)
     return limits or Limits()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from inngest_plugins.core import check_function, class_name
+from inngest_plugins.core import ArgumentError, check_function, class_name
 
 from ._errors import MirrorError
 
@@ -62,14 +62,14 @@ def stored_fields(names: Iterable[str], redact: Redact | None) -> StoredFields:
     """Read the option `store_fields`.
 
     Raises:
-        TypeError: it is no list of names, or `redact` no plain function.
+        ArgumentError: it is no list of names, or `redact` no plain function.
         MirrorError: a name does not begin with a place.
     """
     given: object = names
     if isinstance(given, str):
-        raise TypeError(f'MirrorPlugin(store_fields="{given}") is one string: give a list')
+        raise ArgumentError(f'MirrorPlugin(store_fields="{given}") is one string: give a list')
     if not isinstance(given, Iterable):
-        raise TypeError(
+        raise ArgumentError(
             f"MirrorPlugin(store_fields=...) is a list of names, not {class_name(given)}"
         )
     if redact is not None:

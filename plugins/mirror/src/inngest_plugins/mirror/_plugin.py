@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from inngest_plugins.core import (
+    ArgumentError,
     Call,
     CallKey,
     HealthCheck,
@@ -56,8 +57,8 @@ class MirrorPlugin(Plugin):
         keep: how many reports are kept in memory while the database is away; the oldest goes first.
 
     Raises:
-        TypeError: the store is not one, or an option is of the wrong type.
-        ValueError: `timeout` or `keep` is not a positive number.
+        ArgumentError: the store is not one, an option is of the wrong type, or `timeout` or `keep`
+            is not a positive number.
         MirrorError: a name in `store_fields` names no place.
     """
 
@@ -76,15 +77,15 @@ class MirrorPlugin(Plugin):
         keep: int = 1000,
     ) -> None:
         if not isinstance(store, SQLAlchemyStore):
-            raise TypeError(f"MirrorPlugin needs a SQLAlchemyStore, not {class_name(store)}")
+            raise ArgumentError(f"MirrorPlugin needs a SQLAlchemyStore, not {class_name(store)}")
         for name, function in (("tenant", tenant), ("tags", tags)):
             if function is not None:
                 check_function(f"MirrorPlugin({name}=...)", function, "a function of the call")
         check_seconds("MirrorPlugin(timeout=...)", timeout)
         if isinstance(keep, bool) or not isinstance(keep, int):
-            raise TypeError("MirrorPlugin(keep=...) is not a number of reports")
+            raise ArgumentError("MirrorPlugin(keep=...) is not a number of reports")
         if keep < 1:
-            raise ValueError(f"MirrorPlugin(keep={keep!r}) is not a number above 0")
+            raise ArgumentError(f"MirrorPlugin(keep={keep!r}) is not a number above 0")
         self.store = store
         self._tenant = tenant
         self._tags = tags

@@ -9,7 +9,18 @@ from typing import Any, TypeVar, cast
 
 import inngest
 
-from inngest_plugins.core import Call, Layer, Memo, Outcome, Plugin, Send, Stack, Step, check_switch
+from inngest_plugins.core import (
+    ArgumentError,
+    Call,
+    Layer,
+    Memo,
+    Outcome,
+    Plugin,
+    Send,
+    Stack,
+    Step,
+    check_switch,
+)
 from inngest_plugins.validation.events.event_type import EventType, SecretEvent
 from inngest_plugins.validation.events.registry import SchemaRegistry
 from inngest_plugins.validation.schemas.compilation import compile_schema
@@ -64,7 +75,7 @@ class ValidationPlugin(Plugin):
 
     Raises:
         SchemaError: A schema is wrong; the message names the event and the place in the schema.
-        TypeError: A switch is neither True nor False.
+        ArgumentError: A switch is neither True nor False.
     """
 
     layer = Layer.CONTRACT
@@ -87,7 +98,7 @@ class ValidationPlugin(Plugin):
     ) -> None:
         if on_invalid not in ("fail", "drop"):
             msg = f'on_invalid is "fail" or "drop", not {on_invalid!r}'
-            raise ValueError(msg)
+            raise ArgumentError(msg)
         check_engine(engine)
         check_secrets(secrets)
         check_switch("incoming", incoming)

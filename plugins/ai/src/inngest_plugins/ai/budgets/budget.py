@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from inngest_plugins.ai._errors import BudgetExceededError, BudgetKeyError
 from inngest_plugins.ai.calls.model_call import as_dollars
-from inngest_plugins.core import Call, ModelUsage, check_function, class_name
+from inngest_plugins.core import ArgumentError, Call, ModelUsage, check_function, class_name
 
 from .stores import BudgetStore
 
@@ -43,8 +43,7 @@ class Budget:
         name: for messages and the store; by default made of the other fields.
 
     Raises:
-        TypeError: a field has the wrong type.
-        ValueError: the fields do not go together.
+        ArgumentError: a field has the wrong type, or the fields do not go together.
     """
 
     usd: Decimal | float | int | str | None = None
@@ -58,28 +57,30 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.usd is None) == (self.tokens is None):
-            raise ValueError("Budget(...) takes either usd= or tokens=")
+            raise ArgumentError("Budget(...) takes either usd= or tokens=")
         tokens: object = self.tokens
         if tokens is not None and (type(tokens) is not int or tokens < 0):
-            raise TypeError(f"Budget(tokens=...) is a count from 0, not {class_name(tokens)}")
+            raise ArgumentError(f"Budget(tokens=...) is a count from 0, not {class_name(tokens)}")
         if self.per not in tuple(_SECONDS):
-            raise ValueError(f"Budget(per=...) is one of {', '.join(_SECONDS)}, not {self.per!r}")
+            raise ArgumentError(
+                f"Budget(per=...) is one of {', '.join(_SECONDS)}, not {self.per!r}"
+            )
         if self.per == "run" and self.key is not None:
-            raise ValueError("Budget(per='run') is one run's: it takes no key=")
+            raise ArgumentError("Budget(per='run') is one run's: it takes no key=")
         if self.per != "run" and self.store is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"Budget(per={self.per!r}) is shared by runs on all workers: give it a store=, "
                 "such as RedisBudgetStore or SQLAlchemyBudgetStore"
             )
         self._check_key()
         is_class = isinstance(self.store, type)
         if self.store is not None and (is_class or not isinstance(self.store, BudgetStore)):
-            raise TypeError(f"Budget(store=...) is a BudgetStore, not {class_name(self.store)}")
+            raise ArgumentError(f"Budget(store=...) is a BudgetStore, not {class_name(self.store)}")
         self._check_sync()
         if self.on_exceeded not in ("fail", "defer") and not callable(self.on_exceeded):
-            raise TypeError("Budget(on_exceeded=...) is 'fail', 'defer' or a function")
+            raise ArgumentError("Budget(on_exceeded=...) is 'fail', 'defer' or a function")
         if self.on_exceeded == "defer" and self.per == "run":
-            raise ValueError(
+            raise ArgumentError(
                 "Budget(per='run') has no later period: on_exceeded='defer' never ends"
             )
         if not self.name:
@@ -100,9 +101,9 @@ class Budget:
         if key is None or callable(key):
             return
         if not isinstance(key, str):
-            raise TypeError(f"Budget(key=...) is a path or a function, not {class_name(key)}")
+            raise ArgumentError(f"Budget(key=...) is a path or a function, not {class_name(key)}")
         if key != "event.name" and not key.startswith("event.data."):
-            raise ValueError(
+            raise ArgumentError(
                 f"Budget(key={key!r}) is no path into the event, such as 'event.data.tenant'"
             )
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from inngest_plugins.core import class_name, require_extra
+from inngest_plugins.core import ArgumentError, class_name, require_extra
 
 from .stores import Balance
 
@@ -64,14 +64,14 @@ class RedisBudgetStore:
 
     Raises:
         MissingExtraError: `redis` is not installed.
-        TypeError: this is no client, or an async one.
+        ArgumentError: this is no client, or an async one.
     """
 
     def __init__(self, redis: Redis, *, prefix: str = "inngest-budget") -> None:
         require_extra("ai", "redis")
         execute = getattr(redis, "execute_command", None)
         if execute is None or inspect.iscoroutinefunction(execute):
-            raise TypeError(
+            raise ArgumentError(
                 "RedisBudgetStore(...) takes a sync client, as in RedisBudgetStore(redis.Redis()), "
                 f"not {class_name(redis)} of {type(redis).__module__}"
             )

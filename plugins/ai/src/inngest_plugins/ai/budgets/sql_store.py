@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from inngest_plugins.core import class_name, require_extra
+from inngest_plugins.core import ArgumentError, class_name, require_extra
 
 from .stores import Balance, is_granted
 
@@ -32,7 +32,7 @@ class SQLAlchemyBudgetStore:
 
     Raises:
         MissingExtraError: SQLAlchemy is not installed.
-        TypeError: this is no engine, or an async one.
+        ArgumentError: this is no engine, or an async one.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SQLAlchemyBudgetStore:
 
         given: object = engine
         if not isinstance(given, sa.Engine) or given.dialect.is_async:
-            raise TypeError(
+            raise ArgumentError(
                 "SQLAlchemyBudgetStore(...) takes a sync engine, as in "
                 f"SQLAlchemyBudgetStore(sqlalchemy.create_engine(url)), not {class_name(engine)}"
             )

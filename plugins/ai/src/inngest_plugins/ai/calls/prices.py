@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import TypeAlias
 
-from inngest_plugins.core import ModelCall, check_function, class_name
+from inngest_plugins.core import ArgumentError, ModelCall, check_function, class_name
 
 from .model_call import as_dollars
 
@@ -84,7 +84,7 @@ class Prices:
             know; they go before the table.
 
     Raises:
-        TypeError: it is neither.
+        ArgumentError: it is neither.
     """
 
     def __init__(self, own: Mapping[str, Price] | PriceFunction | None) -> None:
@@ -96,12 +96,12 @@ class Prices:
         elif isinstance(own, Mapping):
             for model, price in own.items():
                 if not isinstance(price, Price):  # pyright: ignore[reportUnnecessaryIsInstance]
-                    raise TypeError(
+                    raise ArgumentError(
                         f"AIPlugin(prices=...)[{model!r}] is a Price, not {class_name(price)}"
                     )
             self._own = dict(own)
         elif own is not None:
-            raise TypeError(
+            raise ArgumentError(
                 "AIPlugin(prices=...) is a mapping of models to Price, or a function, "
                 f"not {class_name(own)}"
             )

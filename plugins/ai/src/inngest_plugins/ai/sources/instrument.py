@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, TypeVar
 
-from inngest_plugins.core import class_name
+from inngest_plugins.core import ArgumentError, class_name
 
 from .exchange import Exchange
 
@@ -34,13 +34,13 @@ def instrument(client: ClientT) -> ClientT:
         The copy.
 
     Raises:
-        TypeError: the client is none of these.
+        ArgumentError: the client is none of these.
     """
     any_client: Any = client
     inner = any_client if _library_of(any_client) else getattr(any_client, "_client", None)
     library = _library_of(inner)
     if library is None or (inner is not client and not hasattr(client, "with_options")):
-        raise TypeError(
+        raise ArgumentError(
             f"instrument(...) takes a client of OpenAI or Anthropic or an HTTP client of httpx, "
             f"not {class_name(client)}. Use usage.record_response(response) with others"
         )

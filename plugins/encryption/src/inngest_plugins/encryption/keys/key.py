@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from inngest_plugins.core import ArgumentError
 from inngest_plugins.encryption.errors import ConfigurationError
 
 from .passphrase import box_keys, trimmed
@@ -287,7 +288,7 @@ class Key:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("keys are not pickled: load the KeyRing in each process")
+        raise ArgumentError("keys are not pickled: load the KeyRing in each process")
 
 
 def _decoded(text: str) -> bytes | None:

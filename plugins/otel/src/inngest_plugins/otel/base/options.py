@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inngest_plugins.core import ArgumentError
+
 
 def check_provider(option: str, provider: object, method: str) -> None:
     """Refuse an object that is not a provider.
@@ -12,13 +14,13 @@ def check_provider(option: str, provider: object, method: str) -> None:
         method: the method that it must have.
 
     Raises:
-        TypeError: names the option and the method.
+        ArgumentError: names the option and the method.
     """
     if provider is None:
         return
     if isinstance(provider, type) or not callable(getattr(provider, method, None)):
         kind = type(provider).__name__
         given = f"the class {provider.__name__}" if isinstance(provider, type) else kind
-        raise TypeError(
+        raise ArgumentError(
             f"OpenTelemetryPlugin({option}=...) takes an object with {method}(), not {given}"
         )

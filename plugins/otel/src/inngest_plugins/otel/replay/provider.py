@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
+from inngest_plugins.core import ArgumentError, class_name
 from inngest_plugins.otel.base.rewrite import context_of, without_messages
 from inngest_plugins.otel.base.start_times import StartTimes
 from inngest_plugins.otel.replay.ledger import current_ledger
@@ -161,9 +162,17 @@ class ReplaySafeSpanProcessor(SpanProcessor):
     Args:
         inner: the processor that exports, or a `SynchronousMultiSpanProcessor` of several. It sees
             `on_start` of every span, also of those whose `on_end` it will not see.
+
+    Raises:
+        ArgumentError: the inner processor is none.
     """
 
     def __init__(self, inner: SpanProcessor) -> None:
+        given: object = inner
+        if not callable(getattr(given, "on_end", None)):
+            raise ArgumentError(
+                f"ReplaySafeSpanProcessor takes a span processor, not {class_name(given)}"
+            )
         self._inner = inner
         self._forward = inner.on_end
         # Experimental in OpenTelemetry, so processors may lack it.
@@ -200,11 +209,11 @@ class ReplaySafeSpanProcessor(SpanProcessor):
         """Add a processor behind this one; what `TracerProvider.add_span_processor` calls.
 
         Raises:
-            TypeError: the inner processor takes no further ones.
+            ArgumentError: the inner processor takes no further ones.
         """
         add = getattr(self._inner, "add_span_processor", None)
         if add is None:
-            raise TypeError(
+            raise ArgumentError(
                 f"{type(self._inner).__name__} takes no further processors: wrap a "
                 "SynchronousMultiSpanProcessor to add some later"
             )
@@ -261,16 +270,16 @@ def make_replay_safe(provider: P) -> P:
             `opentelemetry-instrument` has set, or one that wraps it, as Logfire's does.
 
     Raises:
-        TypeError: it is neither, or no provider was set yet.
+        ArgumentError: it is neither, or no provider was set yet.
     """
     if isinstance(provider, trace.ProxyTracerProvider):
-        raise TypeError(
+        raise ArgumentError(
             "make_replay_safe was called before a tracer provider was set: call "
             "trace.set_tracer_provider(...) first, or set replay_safe_provider()"
         )
     found = sdk_providers(provider)
     if not found:
-        raise TypeError(
+        raise ArgumentError(
             f"make_replay_safe needs a TracerProvider of opentelemetry-sdk, or one that wraps it, "
             f"and got {type(provider).__module__}.{type(provider).__qualname__}, which makes its "
             "spans by itself: build one with replay_safe_provider(), add an exporter to your "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Optional
 
-from inngest_plugins.core import Call, Outcome, check_seconds, check_switch
+from inngest_plugins.core import ArgumentError, Call, Outcome, check_seconds, check_switch
 from inngest_plugins.sentry.base.privacy import DECRYPTED
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ class Settings:
     """What the user chose; see `SentryPlugin` for the meaning of each.
 
     Raises:
-        TypeError: a switch is no bool, `send_decrypted` is a single name, or `before_capture`
-            cannot be called.
-        ValueError: names the option and what it may be.
+        ArgumentError: names the option and what it may be: a switch is no bool, `send_decrypted`
+            is a single name, `before_capture` cannot be called.
     """
 
     capture: Capture
@@ -50,7 +49,7 @@ class Settings:
         names: object = self.send_decrypted
         if isinstance(names, str) or not isinstance(names, Collection):
             example = repr(names) if isinstance(names, str) else "'payloads'"
-            raise TypeError(
+            raise ArgumentError(
                 "SentryPlugin(send_decrypted=...) takes a collection of names, such as "
                 f"({example},)"
             )
@@ -59,7 +58,7 @@ class Settings:
         if self.flush is not None:
             check_switch("SentryPlugin(flush=...)", self.flush, "True, False or None")
         option = "SentryPlugin(flush_timeout=...)"
-        check_seconds(option, self.flush_timeout, error=ValueError)
+        check_seconds(option, self.flush_timeout)
         if self.before_capture is not None:
             _check_callback(self.before_capture)
         for name in self.send_decrypted:
@@ -70,9 +69,9 @@ def _check_callback(callback: object) -> None:
     """Refuse now what would otherwise fail when a failure is reported."""
     wanted = "SentryPlugin(before_capture=...) takes a function (call, outcome, event) -> event"
     if not callable(callback):
-        raise TypeError(f"{wanted} or None, not {type(callback).__name__}")
+        raise ArgumentError(f"{wanted} or None, not {type(callback).__name__}")
     if inspect.iscoroutinefunction(callback):
-        raise TypeError(f"{wanted} or None: make it a plain def, Sentry cannot await it")
+        raise ArgumentError(f"{wanted} or None: make it a plain def, Sentry cannot await it")
     try:
         signature = inspect.signature(callback)
     except ValueError:
@@ -80,10 +79,10 @@ def _check_callback(callback: object) -> None:
     try:
         signature.bind(None, None, None)
     except TypeError as error:
-        raise TypeError(f"{wanted} or None, and this one: {error}") from None
+        raise ArgumentError(f"{wanted} or None, and this one: {error}") from None
 
 
 def _check(option: str, value: object, allowed: Collection[str]) -> None:
     if value not in allowed:
         shown = ", ".join(repr(one) for one in allowed)
-        raise ValueError(f"SentryPlugin({option}={value!r}) is not known: use one of {shown}")
+        raise ArgumentError(f"SentryPlugin({option}={value!r}) is not known: use one of {shown}")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import inngest
 
+from inngest_plugins.core import ArgumentError
 from inngest_plugins.validation.events.event_type import EventType
 from inngest_plugins.validation.events.payloads import ENGINE_PREFIX, is_pattern, matches_name
 from inngest_plugins.validation.events.registry import SchemaRegistry, event_triggers
@@ -125,11 +126,11 @@ def events_of(document: Any) -> dict[str, Any]:
     """The payload schemas of a document by event name; None for an event without one.
 
     Raises:
-        ValueError: It is not an AsyncAPI 3 document.
+        ArgumentError: It is not an AsyncAPI 3 document.
     """
     if not isinstance(document, dict) or not str(document.get("asyncapi", "")).startswith("3."):
         msg = "it is no AsyncAPI 3 document"
-        raise ValueError(msg)
+        raise ArgumentError(msg)
     found: dict[str, Any] = {}
     components: Any = document.get("components") or {}
     messages: Any = components.get("messages") if isinstance(components, dict) else None

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 import inngest
 from pydantic import PrivateAttr, TypeAdapter
 
-from inngest_plugins.core import Call
+from inngest_plugins.core import ArgumentError, Call
 from inngest_plugins.validation.schemas.compilation import compile_schema
 from inngest_plugins.validation.schemas.schema import (
     CompiledSchema,
@@ -113,11 +113,11 @@ class EventType(Generic[T]):
 
         Raises:
             ValidationFailed: The data breaks the schema, or its JSON form does not say all of it.
-            ValueError: The name is a pattern; events have one name.
+            ArgumentError: The name is a pattern; events have one name.
         """
         if is_pattern(self.name):
             msg = f"{self.name!r} is a pattern: an event needs a name of its own"
-            raise ValueError(msg)
+            raise ArgumentError(msg)
         try:
             # A built object is checked by way of its JSON form: it may have been changed since it
             # was built, or built without validation.

@@ -22,6 +22,8 @@ from jsonschema_specifications import REGISTRY as META_SCHEMAS  # type: ignore[i
 from referencing import Registry, Resource, Specification
 from referencing.jsonschema import DRAFT4, DRAFT6, DRAFT7, DRAFT201909, DRAFT202012
 
+from inngest_plugins.core import safe_repr
+
 from .graph import Schema, SchemaGraph
 from .schema import SUFFIXES, SchemaError, pointer_to
 
@@ -152,7 +154,7 @@ def read_schema(path: Path) -> Contents:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: the path, or the text, is none
         msg = f"the schema file {path} cannot be read: {error}"
         raise SchemaError(msg) from None
     try:
@@ -183,7 +185,11 @@ def read_folder(folder: Path) -> tuple[Library, dict[str, str]]:
     Raises:
         SchemaError: The folder or a file cannot be read, or two files name one event.
     """
-    root = folder.resolve()
+    try:
+        root = folder.resolve()
+    except (OSError, ValueError) as error:
+        msg = f"{safe_repr(str(folder))} is no folder of schemas: {error}"
+        raise SchemaError(msg) from None
     if not root.is_dir():
         msg = f"{folder} is no folder of schemas: {root} is not a folder"
         raise SchemaError(msg)

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 
 import inngest
 
-from inngest_plugins.core import PluginsError
+from inngest_plugins.core import ArgumentError, PluginsError
 
 Direction = Literal["incoming", "outgoing", "output"]
 
@@ -198,12 +198,12 @@ def check_engine(engine: object) -> None:
     """Refuse an unknown name of an engine.
 
     Raises:
-        ValueError: names the engines.
+        ArgumentError: names the engines.
     """
     if engine not in get_args(EngineName):
         names = ", ".join(repr(name) for name in get_args(EngineName))
         msg = f"engine is one of {names}, not {engine!r}"
-        raise ValueError(msg)
+        raise ArgumentError(msg)
 
 
 Secrets = Literal["refuse", "encrypted"]
@@ -216,11 +216,11 @@ def check_secrets(secrets: object) -> None:
     """Refuse a policy for secrets that there is not.
 
     Raises:
-        ValueError: names the policies.
+        ArgumentError: names the policies.
     """
     if secrets not in get_args(Secrets):
         msg = f'secrets is "refuse" or "encrypted", not {secrets!r}'
-        raise ValueError(msg)
+        raise ArgumentError(msg)
 
 
 class CompiledSchema(ABC, Generic[T_co]):
