@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 
 import inngest
 
+import inngest_plugins
 from inngest_plugins.cli._errors import AppLoadError
 
 from .serve_capture import Served, capture_served
@@ -193,7 +194,8 @@ def where_in_app(error: BaseException) -> str:
     """The innermost line of the user's own code, in brackets; empty when there is none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         installed = f"{os.sep}site-packages{os.sep}" in frame.filename
-        own = pathlib.Path(frame.filename).parent == pathlib.Path(__file__).parent
+        # A checkout of the collection is no user's code either.
+        own = any(map(pathlib.Path(frame.filename).is_relative_to, inngest_plugins.__path__))
         if not installed and not own and frame.filename.endswith(".py") and not _is_std(frame):
             return f" ({_short(frame.filename)}, line {frame.lineno})"
     return ""
