@@ -68,8 +68,14 @@ lint: setup ## Check style.
 	$(RUN) ruff format --check .
 
 .PHONY: types
-types: setup ## Check types, with mypy and with pyright.
+types: mypy pyright ## Check types, with mypy and with pyright.
+
+.PHONY: mypy
+mypy: setup
 	$(RUN) mypy
+
+.PHONY: pyright
+pyright: setup
 	$(RUN) pyright
 
 .PHONY: format
