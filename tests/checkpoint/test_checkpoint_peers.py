@@ -260,8 +260,9 @@ async def test_a_race_runs_each_step_once(setting: str) -> None:
     # as without checkpointing. One of them goes on.
     assert 1 <= ran.pop("after0") <= 2
     assert set(ran.values()) == {1}
+    # A request that the group left and that comes late can still answer `after1`.
     checkpointed = [step for call in played.calls.sent for step in call]
-    assert checkpointed == ["before", "after1", "after2"]
+    assert checkpointed in (["before", "after1", "after2"], ["before", "after2"])
 
 
 async def test_an_engine_without_checkpointing_is_named_once(
