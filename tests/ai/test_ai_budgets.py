@@ -323,6 +323,36 @@ async def test_a_missing_key_and_a_store_that_is_down() -> None:
         assert len(seen) == attempts
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "attempts"),
+    [
+        (lambda call: call.event.data["tenant"], "BudgetKeyError", 1),
+        (lambda call: call.event.data.get("tenant").upper(), "BudgetKeyError", 1),
+        (lambda call: call.event.data["items"] + "", "BudgetKeyError", 1),
+        (lambda call: str(1 // len(call.event.data["items"])), "ZeroDivisionError", 3),
+    ],
+)
+async def test_a_key_function_that_raises(key: Any, name: str, attempts: int) -> None:
+    """One that finds no value says of which budget; what else it raises is tried again."""
+    store = MemoryBudgetStore()
+    app = app_with(Budget(tokens=1, per="day", key=key, store=store, name="tenants"))
+    seen: list[str] = []
+
+    @app.function(retries=2)
+    async def fn(ctx: inngest.Context) -> None:
+        seen.append("")
+        await ctx.step.run("a", spend, 5)
+
+    run = await app.run(items=[])
+    assert run.status == "Failed"
+    assert run.error is not None
+    assert run.error["name"] == name
+    assert ("budget 'tenants' of function 'fn': its key function" in run.error["message"]) is (
+        attempts == 1
+    )
+    assert len(seen) == attempts
+
+
 @pytest.mark.parametrize("given", [None, 5, (0, 0, True)])
 async def test_a_store_that_gives_no_balance_is_named(given: Any) -> None:
     """No call is made, and the error says what the store should give."""

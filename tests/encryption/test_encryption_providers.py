@@ -20,6 +20,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 
+from inngest_plugins.core import ArgumentError
 from inngest_plugins.encryption import (
     AwsKmsKeyProvider,
     ConfigurationError,
@@ -158,6 +159,15 @@ def test_a_sync_provider_and_fallback_keys_work_without_waiting() -> None:
     assert plugin.decrypt(EncryptionPlugin("words", strategy="libsodium").encrypt([3])) == [3]
     assert plugin.decrypt_text(json.dumps(plugin.encrypt("text"))) == "text"
     assert plugin.decrypt_text("plain") == "plain"
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"text"])
+def test_only_texts_are_texts(wrong: Any) -> None:
+    """The error says which method takes the value."""
+    plugin = EncryptionPlugin(Key.generate("k"))
+    told = rf"takes the text of an error, not a {type(wrong).__name__}: use decrypt\(\.\.\.\)"
+    with pytest.raises(ArgumentError, match=told):
+        plugin.decrypt_text(wrong)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from inngest_plugins.core import Layer, Plugin, check_switch
+from inngest_plugins.core import ArgumentError, Layer, Plugin, check_switch
 
 from .errors import ConfigurationError, DecryptionError
 from .formats.cipher import Cipher, Strategy
@@ -167,7 +167,13 @@ class EncryptionPlugin(Plugin):
         Raises:
             DecryptionError: it cannot be opened.
             ConfigurationError: the key provider is async: use `adecrypt` on the parsed text.
+            ArgumentError: it is no text.
         """
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentError(
+                f"EncryptionPlugin.decrypt_text(...) takes the text of an error, not a "
+                f"{type(text).__name__}: use decrypt(...) for other values"
+            )
         if self._provided is not None:
             self._provided.prepare_read(text, may_wait=False)
         return self._payloads.open_text(text, None, lambda: "the text") or ""

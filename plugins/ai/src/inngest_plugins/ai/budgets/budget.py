@@ -33,7 +33,8 @@ class Budget:
         per: "run", or the calendar's "hour", "day" or "month" in UTC.
         key: whose budget it is: a path into the event such as "event.data.tenant", or a function
             of the `Call` that returns a string. Each value has a budget of its own. None: all runs
-            share one.
+            share one. Where the function finds no value (`LookupError`, `AttributeError` or
+            `TypeError`), the run fails; what else it raises fails the attempt.
         store: keeps what was spent; needed unless `per` is "run".
         reserve: an upper estimate of what one call costs, in the budget's unit. It is reserved
             before a call and settled after it, so calls at the same time cannot exceed the budget
@@ -173,7 +174,13 @@ class Budget:
 
     def _value(self, call: Call) -> str:
         if callable(self.key):
-            value: Any = self.key(call)
+            try:
+                value: Any = self.key(call)
+            except (LookupError, AttributeError, TypeError) as err:
+                raise BudgetKeyError(
+                    f"budget {self.name!r} of function {call.local_id!r}: its key function found "
+                    f"no value: {class_name(err)}"
+                ) from err
         else:
             path = str(self.key).split(".")
             value = {"event": {"data": call.event.data, "name": call.event.name}}
