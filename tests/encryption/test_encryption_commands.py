@@ -220,3 +220,14 @@ def test_an_empty_variable_is_called_empty(
     assert "EMPTY is empty" in err
     monkeypatch.delenv("EMPTY")
     assert "EMPTY is not set" in run("keys", "check", option, "EMPTY")[2]
+
+
+@pytest.mark.parametrize("option", ["--env", "--official-env"])
+def test_a_key_in_the_place_of_its_variable_is_not_repeated(run: Any, option: str) -> None:
+    """Standard error ends up in logs of CI."""
+    entry = Key.generate("k").to_text()
+    for given in (entry, "some official words"):
+        code, out, err = run("keys", "check", option, given)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert given[2:10] not in err
+        assert "a name, and not the keys themselves" in err

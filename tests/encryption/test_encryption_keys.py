@@ -158,6 +158,16 @@ def test_from_file_follows_changes(
         plugin.decrypt(message)
 
 
+def test_a_key_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As editors on Windows write it; also when the file is read again."""
+    path = tmp_path / "keys"
+    path.write_text(Key.generate("one").to_text(), encoding="utf-8-sig")
+    ring = KeyRing.from_file(path)
+    assert ring.ids == ("one",)
+    path.write_text(Key.generate("other").to_text(), encoding="utf-8-sig")
+    assert ring.find("other") is not None
+
+
 def test_an_unreadable_file_is_an_error_at_start(tmp_path: Path) -> None:
     """Missing, binary and empty files name the path."""
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import re
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -170,6 +171,46 @@ def test_only_texts_are_texts(wrong: Any) -> None:
         plugin.decrypt_text(wrong)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("wrong", "kind"), [(None, "NoneType"), ("v1:x", "str"), (Key, "type")])
+def test_a_provider_that_returns_no_key_is_named(is_async: bool, wrong: Any, kind: str) -> None:
+    """With the method and what it has to return, whether it is asked to write or to read."""
+    vault = Vault(is_async=is_async)
+    plugin = EncryptionPlugin(vault)
+    sealed = anyio.run(plugin.aencrypt, "x")
+    vault.keys["v1"] = wrong
+    told = rf"the key provider Vault returned {kind} from encryption_key\(\): return a Key$"
+    with pytest.raises(KeyServiceError, match=told):
+        anyio.run(plugin.aencrypt, "x")
+    told = rf"returned {kind} from decryption_key\(\.\.\.\): return a Key or None$"
+    if wrong is None:
+        told = "key 'v1' is not in the key ring (tried: what Vault has)"
+        with pytest.raises(DecryptionError, match=re.escape(told)):
+            anyio.run(EncryptionPlugin(vault).adecrypt, sealed)
+        return
+    with pytest.raises(KeyServiceError, match=told):
+        anyio.run(EncryptionPlugin(vault).adecrypt, sealed)
+
+
+@pytest.mark.anyio
+async def test_a_run_whose_provider_returns_no_key_says_so(make_app: MakeApp) -> None:
+    """The error of the run names the provider, and nothing leaves in the clear."""
+    vault = Vault(is_async=False)
+    wrong: Any = None
+    app = make_app(vault)
+
+    @app.function("f", "go", retries=0)
+    async def f(ctx: Any) -> str:
+        vault.keys["v1"] = wrong
+        return "plain"
+
+    async with app.engine() as engine:
+        run = await engine.run(inngest.Event(name="go"))
+    assert run.status == "Failed"
+    assert (run.error or {})["name"] == "KeyServiceError"
+    assert (run.error or {})["message"].startswith("the key provider Vault returned NoneType from")
+
+
 @pytest.fixture
 def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A KMS client of moto, and the id of a key there."""
@@ -255,6 +296,25 @@ def test_kms_refusals_are_no_value_and_outages_are_retriable(kms: Any) -> None:
     for wrong in ({"max_messages": 0}, {"max_messages": 1.5}, {"max_messages": True}):
         with pytest.raises(ConfigurationError, match="max_messages"):
             AwsKmsKeyProvider(key_id, client=client, **wrong)
+    for wrong, told in (
+        ({"key_id": 5}, r"AwsKmsKeyProvider\(key_id\) is a str, not int"),
+        ({"key_id": ""}, r"AwsKmsKeyProvider\(key_id\) is empty"),
+        ({"encryption_context": 5}, r"encryption_context=\.\.\.\) is a dict of texts, not int"),
+        ({"encryption_context": {"app": 5}}, r"encryption_context=\.\.\.\) is a str, not int"),
+        ({"clock": 5}, r"clock=\.\.\.\) is a function, not int"),
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            AwsKmsKeyProvider(**{"key_id": key_id, "client": client, **wrong})
+
+
+def test_an_environment_without_a_region_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At construction, as what it is, and with the option that needs no environment."""
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    with pytest.raises(ConfigurationError, match=r"a region\. Set that, or give .*client="):
+        AwsKmsKeyProvider("alias/shop")
 
 
 def test_the_default_client_comes_from_the_environment(kms: Any) -> None:

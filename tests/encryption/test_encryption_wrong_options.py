@@ -17,17 +17,18 @@ def _any(value: object) -> Any:
 
 
 SECRET = base64.b64encode(bytes(range(200, 232))).decode()
+URL_SAFE = SECRET.rstrip("=").replace("/", "_").replace("+", "-")
 
 
 @pytest.mark.parametrize(
     "text",
     [
         SECRET,
-        SECRET.replace("+", "-").replace("/", "_").rstrip("="),
+        URL_SAFE,
         f"{SECRET}:2026-11",
-        f"{SECRET.rstrip('=').replace('/', '_').replace('+', '-')}:2026-11",
+        f"{URL_SAFE}:2026-11",
         f"2026-11={SECRET}",
-        f"{SECRET.replace('+', '-').replace('/', '_').rstrip('=')}:official:/w==",
+        f"{URL_SAFE}:official:/w==",
         f"{SECRET}:{SECRET}",
         f"2026-11:{SECRET[:20]}",
         f"2026-11:base64:{SECRET}",
@@ -79,6 +80,10 @@ def test_a_ring_is_made_of_keys() -> None:
         ("max_decompressed", "64M", "max_decompressed must be a positive number of bytes"),
         ("max_decompressed", True, "max_decompressed must be a positive number of bytes"),
         ("max_decompressed", 0, "max_decompressed must be a positive number of bytes"),
+        ("strategy", "rot13", "strategy must be one of 'aes-256-gcm', 'libsodium', not 'rot13'"),
+        pytest.param("strategy", 10**5000, "strategy must be one of", id="strategy"),
+        pytest.param("bind", 10**5000, "bind must be one of 'step', 'run'", id="bind"),
+        pytest.param("compress", 10**5000, "compress must be one of None, 'zlib'", id="compress"),
     ],
 )
 def test_an_option_of_the_wrong_kind_is_named(option: str, value: Any, message: str) -> None:
@@ -101,6 +106,13 @@ def test_an_option_of_the_wrong_kind_is_named(option: str, value: Any, message: 
             "salt of key 'p' is bytes or None, not str",
         ),
         (lambda: Key.from_text(_any(5)), "an entry of a key list is a str, not int"),
+        (lambda: Key(_any(10**5000), _any("x")), "a key id is a str, not int"),
+        (lambda: Key.from_passphrase("x", id=_any(10**5000)), "a key id is a str, not int"),
+        (lambda: Key.from_passphrase("a" * 16, id="\ud800"), "a key id is 1 to 64 characters"),
+        (
+            lambda: Key("a", bytes(32), wrapped=_any(b"wrapped")),
+            "the wrapped secret of key 'a' is a str, not bytes",
+        ),
         (lambda: Key.from_passphrase("\ud800" + "a" * 16, id="p"), "'p' has half of a surrogate"),
     ],
 )
@@ -108,6 +120,39 @@ def test_a_key_of_the_wrong_kind_is_told(make: Callable[[], Key], message: str) 
     """No id is not an empty one, and what is no text fails here, not inside a library."""
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Key(_any(bytes(range(200, 232))), _any("2026-11")),
+        lambda: Key(SECRET, _any("2026-11")),
+        lambda: Key(URL_SAFE, _any("2026-11")),
+        lambda: Key.generate(SECRET),
+        lambda: Key.official("words", id=SECRET),
+        lambda: Key.from_passphrase("short", id=SECRET),
+        lambda: Key.from_passphrase("short", id=URL_SAFE),
+        lambda: KeyRing.from_env(f"2026-11:{SECRET}"),
+        lambda: KeyRing.from_env(SECRET),
+        lambda: KeyRing.from_file(f"2026-11:{SECRET}"),
+        lambda: KeyRing.from_file(f"2026-11:{SECRET},2026-05:{SECRET}"),
+    ],
+)
+def test_a_secret_in_the_place_of_a_name_is_not_repeated(make: Callable[[], object]) -> None:
+    """The arguments swapped, or the keys in place of the variable or file that holds them."""
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    told = str(caught.value)
+    assert SECRET[:20] not in told
+    assert URL_SAFE[:20] not in told
+    assert r"\xc8" not in told
+
+
+def test_there_may_be_no_limit_of_what_expands() -> None:
+    """A number that no memory can hold is taken for what it means."""
+    for limit in (2**63, 10**5000):
+        plugin = EncryptionPlugin(KeyRing.generate(), compress="zlib", max_decompressed=limit)
+        assert plugin.decrypt(plugin.encrypt("x" * 1000)) == "x" * 1000
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from inngest_plugins.core import printable
 from .errors import ConfigurationError, DecryptionError
 from .formats.plaintext import path_step
 from .keys.key import Key
-from .keys.keyring import KeyRing
+from .keys.keyring import KeyRing, named_variable
 from .plugin import EncryptionPlugin
 
 DEFAULT_VARIABLE = "INNGEST_ENCRYPTION_KEYS"
@@ -161,7 +161,7 @@ def _ring(env: str | None, file: Path | None, official_env: str | None) -> KeyRi
         official = [Key.official(passphrase)] if passphrase else []
         if official_env and not passphrase:
             state = "not set" if official_env not in os.environ else "empty"
-            raise CliError(f"the environment variable {official_env} is {state}")
+            raise CliError(f"{named_variable(official_env)} is {state}")
         if file is not None:
             return KeyRing(*KeyRing.from_file(file), *official)
         name = env or DEFAULT_VARIABLE

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypeAlias, cast
 
+from inngest_plugins.core import safe_repr
+
 from .errors import ConfigurationError
 from .formats.cipher import Strategy
 from .keys.key import Key
@@ -103,7 +105,7 @@ def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """
     if value not in choices:
         allowed = ", ".join(repr(choice) for choice in choices)
-        raise ConfigurationError(f"{name} must be one of {allowed}, not {value!r}")
+        raise ConfigurationError(f"{name} must be one of {allowed}, not {safe_repr(value)}")
 
 
 def _checked(names: tuple[str, ...]) -> tuple[str, ...]:

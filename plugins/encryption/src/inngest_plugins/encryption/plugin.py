@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -123,7 +124,7 @@ class EncryptionPlugin(Plugin):
             self._keys,
             strategy=strategy,
             compress=compress is not None,
-            max_decompressed=max_decompressed,
+            max_decompressed=min(max_decompressed, sys.maxsize),
         )
         self._payloads = Payloads(
             cipher,

@@ -64,14 +64,16 @@ class Key:
     derived: Subkeys | None
 
     def __init__(self, id: str, secret: bytes, *, wrapped: str | None = None) -> None:  # noqa: A002
+        self._set(id, secret=secret, wrapped=wrapped)
         given: object = secret
         if not isinstance(given, bytes) or len(given) != _SECRET_SIZE:
             raise ConfigurationError(
-                f"key {id!r} needs a secret of 32 random bytes. Make one with Key.generate() or "
+                f"{_named(id)} needs a secret of 32 random bytes. Make one with Key.generate() or "
                 "`inngest-plugins keys new`; a passphrase goes through Key.from_passphrase (own "
                 "format) or Key.official (official formats)"
             )
-        self._set(id, secret=secret, wrapped=wrapped)
+        if wrapped is not None:
+            check_text(f"the wrapped secret of {_named(id)}", wrapped)
         self._raw = (secret,)
         self.derived = Subkeys(secret)
 
@@ -83,11 +85,7 @@ class Key:
         passphrase: bytes | None = None,
         wrapped: str | None = None,
     ) -> None:
-        check_text("a key id", id)
-        if not _ID.fullmatch(id):
-            raise ConfigurationError(
-                f"a key id is 1 to 64 characters of A-Z a-z 0-9 . _ -, and {id!r} is not"
-            )
+        _check_id(id)
         self.id = id
         self.wrapped = wrapped
         self._secret = secret
@@ -121,21 +119,23 @@ class Key:
             ConfigurationError: for a short passphrase or a short salt, or one that is neither
                 text nor bytes.
         """
+        _check_id(id)
+        named = _named(id)
         check_text("a passphrase", passphrase)
         if not passphrase.strip():
-            raise ConfigurationError(f"the passphrase of key {id!r} is blank")
+            raise ConfigurationError(f"the passphrase of {named} is blank")
         given: object = salt
         if not isinstance(given, bytes | None):
             raise ConfigurationError(
-                f"the salt of key {id!r} is bytes or None, not {type(given).__name__}"
+                f"the salt of {named} is bytes or None, not {type(given).__name__}"
             )
         if salt is None:
             salt = hashlib.sha256(f"inngest-plugins passphrase {id}".encode()).digest()
         if len(salt) < 16:
-            raise ConfigurationError(f"the salt of key {id!r} needs at least 16 bytes")
+            raise ConfigurationError(f"the salt of {named} needs at least 16 bytes")
         if len(passphrase.strip()) < MIN_PASSPHRASE:
             raise ConfigurationError(
-                f"the passphrase of key {id!r} has fewer than {MIN_PASSPHRASE} characters, which "
+                f"the passphrase of {named} has fewer than {MIN_PASSPHRASE} characters, which "
                 "can be guessed from any ciphertext: take a longer one, or a random key from "
                 "`inngest-plugins keys new`"
             )
@@ -144,7 +144,7 @@ class Key:
         except UnicodeEncodeError:
             # The error holds the whole passphrase.
             raise ConfigurationError(
-                f"the passphrase of key {id!r} has half of a surrogate pair: no UTF-8"
+                f"the passphrase of {named} has half of a surrogate pair: no UTF-8"
             ) from None
         stretched = Scrypt(salt=salt, length=32, n=_SCRYPT_COST, r=8, p=1)
         return cls(id, stretched.derive(text))
@@ -201,9 +201,8 @@ class Key:
         """
         check_text("an entry of a key list", text)
         key_id, named, rest = text.strip().partition(":")
-        # The text in the place of the id may be the secret: a bare key, or the two swapped.
         is_id = bool(named and _ID.fullmatch(key_id))
-        if is_id and len(key_id) <= _LONGEST_SHOWN:
+        if _is_shown(key_id) and is_id:
             shown = f"key {key_id!r}"
         else:
             shown = "an entry that begins with no short id" if named else "an entry without ':'"
@@ -297,6 +296,24 @@ def _decoded(text: str) -> bytes | None:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         return None
+
+
+def _is_shown(key_id: str) -> bool:
+    """Return whether an error may show this: what is longer may be the secret in its place."""
+    return len(key_id) <= _LONGEST_SHOWN
+
+
+def _named(key_id: str) -> str:
+    return f"key {key_id!r}" if _is_shown(key_id) else "a key with a long id"
+
+
+def _check_id(key_id: str) -> None:
+    check_text("a key id", key_id)
+    if not _ID.fullmatch(key_id):
+        shown = repr(key_id) if _is_shown(key_id) else f"one of {len(key_id)} characters"
+        raise ConfigurationError(
+            f"a key id is 1 to 64 characters of A-Z a-z 0-9 . _ -, and {shown} is not"
+        )
 
 
 def check_text(what: str, value: object) -> None:

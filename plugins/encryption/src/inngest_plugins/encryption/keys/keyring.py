@@ -20,6 +20,8 @@ _COMMENT: Final = re.compile(r"#.*")
 _RECHECK: Final = 1.0
 """Seconds between looks at a key file."""
 _GONE: Final = (0, 0, 0)
+_ENCODING: Final = "utf-8-sig"
+"""Editors on Windows begin a file with a byte order mark."""
 
 logger = logging.getLogger("inngest_plugins.encryption")
 
@@ -89,7 +91,7 @@ class KeyRing:
         if not text.strip():
             state = "not set" if name not in os.environ else "empty"
             raise ConfigurationError(
-                f"the environment variable {name} is {state}, and the keys are expected there. "
+                f"{named_variable(name)} is {state}, and the keys are expected there. "
                 "Make a key with `inngest-plugins keys new`"
             )
         keys = _parse(text, f"the environment variable {name}")
@@ -114,6 +116,11 @@ class KeyRing:
         if not isinstance(given, str | os.PathLike):
             raise ConfigurationError(
                 f"the path of a key file is a str or a pathlib.Path, not {type(given).__name__}"
+            )
+        if _holds_keys(str(path)):
+            raise ConfigurationError(
+                "KeyRing.from_file takes the path of a key file, and was given keys: read each "
+                "entry with Key.from_text"
             )
         return _FileKeyRing(Path(path))
 
@@ -169,7 +176,7 @@ class _FileKeyRing(KeyRing):
         self._path = path
         try:
             self._stamp = self._stat()
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding=_ENCODING)
         except (OSError, ValueError) as err:
             raise ConfigurationError(
                 f"the key file {printable(str(path))} cannot be read: {_reason(err)}"
@@ -206,7 +213,7 @@ class _FileKeyRing(KeyRing):
             stamp = self._stat()
             if stamp == self._stamp:
                 return
-            new = _parse(self._path.read_text(encoding="utf-8"), f"the key file {self._path}")
+            new = _parse(self._path.read_text(encoding=_ENCODING), f"the key file {self._path}")
             # Keys that stayed keep the keys derived from them.
             self._set(self._kept(key) for key in new)
         except (OSError, UnicodeDecodeError, ConfigurationError) as err:
@@ -238,12 +245,26 @@ def _parse(text: str, source: str) -> list[Key]:
         raise ConfigurationError(f"{source}: {err}") from None
 
 
+def _holds_keys(text: str) -> bool:
+    try:
+        return bool(_parse(text, ""))
+    except ConfigurationError:
+        return False
+
+
 def _reason(err: Exception) -> str:
     if isinstance(err, OSError):
         return err.strerror or type(err).__name__
     if isinstance(err, ConfigurationError):
         return str(err)
     return "it is not UTF-8" if isinstance(err, UnicodeDecodeError) else "no file has such a path"
+
+
+def named_variable(name: str) -> str:
+    """Name an environment variable in an error; what reads as no name may be a key."""
+    if name.isidentifier():
+        return f"the environment variable {name}"
+    return "the environment variable of the given name (a name, and not the keys themselves)"
 
 
 def _variable(name: str) -> str:

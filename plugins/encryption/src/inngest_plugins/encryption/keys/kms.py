@@ -9,10 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from inngest_plugins.core import check_seconds, require_extra
+from inngest_plugins.core import check_function, check_seconds, require_extra, safe_text
 from inngest_plugins.encryption.errors import ConfigurationError
 
-from .key import Key
+from .key import Key, check_text
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -39,7 +39,8 @@ class AwsKmsKeyProvider:
         clock: seconds that only go forward.
 
     Raises:
-        ConfigurationError: for a limit that is no number above 0.
+        ConfigurationError: for a limit that is no number above 0, a key id or a context that is
+            no text, or when boto3 finds no region.
         MissingExtraError: boto3 is not installed.
     """
 
@@ -54,21 +55,23 @@ class AwsKmsKeyProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         require_extra("kms", "boto3")
+        check_text("AwsKmsKeyProvider(key_id)", key_id)
+        if not key_id:
+            raise ConfigurationError("AwsKmsKeyProvider(key_id) is empty")
         check_seconds("AwsKmsKeyProvider(max_age=...)", max_age, error=ConfigurationError)
         messages: object = max_messages
         if isinstance(messages, bool) or not isinstance(messages, int) or messages <= 0:
             raise ConfigurationError(
                 "AwsKmsKeyProvider(max_messages=...) is a whole number of messages above 0"
             )
+        check_function("AwsKmsKeyProvider(clock=...)", clock, error=ConfigurationError)
+        self._context = _checked_context(encryption_context)
         if client is None:
-            import boto3
-
-            client = boto3.client("kms")
+            client = _client_of_environment()
         self._key_id = key_id
         self._client: KMSClient = client
         self._max_age = max_age
         self._max_messages = max_messages
-        self._context = dict(encryption_context or {})
         self._clock = clock
         self._lock = threading.Lock()
         self._current: tuple[Key, float] | None = None
@@ -137,6 +140,31 @@ class AwsKmsKeyProvider:
 
     def __repr__(self) -> str:
         return f"<AwsKmsKeyProvider {self._key_id!r}>"
+
+
+def _checked_context(given: object) -> dict[str, str]:
+    if not isinstance(given, Mapping | None):
+        raise ConfigurationError(
+            "AwsKmsKeyProvider(encryption_context=...) is a dict of texts, not "
+            f"{type(given).__name__}"
+        )
+    context = dict(given or {})
+    for text in (*context, *context.values()):
+        check_text("each name and value of AwsKmsKeyProvider(encryption_context=...)", text)
+    return context
+
+
+def _client_of_environment() -> KMSClient:
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return boto3.client("kms")
+    except BotoCoreError as err:
+        raise ConfigurationError(
+            f"boto3 makes no KMS client from the environment: {safe_text(err)} Set that, or give "
+            "AwsKmsKeyProvider(client=...)"
+        ) from err
 
 
 def _fingerprint(wrapped: str) -> str:

@@ -50,7 +50,9 @@ class ProvidedKeys:
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids of the keys delivered so far."""
-        return (*self._known, *self._fallback, f"and what {type(self._provider).__name__} has")
+        known = (*self._known, *self._fallback)
+        has = f"what {class_name(self._provider)} has"
+        return (*known, f"and {has}") if known else (has,)
 
     def find(self, key_id: str) -> Key | None:
         """Return the key of this id, if it was delivered."""
@@ -85,7 +87,10 @@ class ProvidedKeys:
                 return self._provider.decryption_key(key_id, wrapped)
 
             def keep(key: Key | None, key_id: str = key_id) -> None:
-                if key is not None and key.id == key_id:
+                if key is None:
+                    return
+                self._check(key, "decryption_key(...)", "a Key or None")
+                if key.id == key_id:
                     self._remember(key)
 
             waiting = self._fetch(ask, keep, may_wait=may_wait)
@@ -94,8 +99,18 @@ class ProvidedKeys:
         return _one_by_one(pending) if pending else None
 
     def _set_primary(self, key: Key) -> None:
+        self._check(key, "encryption_key()", "a Key")
         self._remember(key)
         self._primary = key
+
+    def _check(self, answer: object, method: str, allowed: str) -> None:
+        if not isinstance(answer, Key):
+            raise own(
+                KeyServiceError(
+                    f"the key provider {class_name(self._provider)} returned "
+                    f"{class_name(answer)} from {method}: return {allowed}"
+                )
+            )
 
     def _remember(self, key: Key) -> None:
         with self._lock:
@@ -127,11 +142,12 @@ class ProvidedKeys:
 
     async def _finish(self, answer: Awaitable[T], keep: Callable[[T], None]) -> None:
         try:
-            keep(await answer)
+            key = await answer
         except DecryptionError:
             raise
         except Exception as err:
             raise self._failure(err) from err
+        keep(key)
 
     def _failure(self, err: Exception) -> KeyServiceError:
         return own(
